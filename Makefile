@@ -1,0 +1,50 @@
+# Two commands matter: `make start` trains a model under supervision, `make test` runs the tests.
+# Both set up what they need.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help start test lint format models install system system-test clean
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+start: install ## Train the shipped model on Rust with MaxRL, and watch it
+	@$(BIN)/maxrl-ops start --use-maxrl --follow
+
+test: install system-test ## Run the test suite
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
+
+lint: install ## ruff and mypy --strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: install ## Let ruff format and mend what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+models: install ## Build the shipped models anew (minutes of CPU)
+	@$(BIN)/python -P -m trainer.warm_start --task rust --to trainer/tasks/rust/model
+	@$(BIN)/python -P -m trainer.warm_start --task arithmetic --to trainer/tasks/arithmetic/model
+
+install: system $(VENV)/.installed ## Make the virtual environment
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv $(VENV)
+	@echo "installing Python packages into $(VENV) (a few minutes the first time)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+system:
+	@scripts/system-packages bwrap:bubblewrap cc:gcc
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || scripts/system-packages ensurepip:python3-venv
+
+system-test: system
+	@scripts/system-packages promtool:prometheus amtool:prometheus-alertmanager
+
+clean: ## Remove the virtual environment and every cache
+	@rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,207 @@
+"""The commands of `maxrl-ops`, and how errors end them.
+
+Each command's module is imported when the command runs, so that `status` stays light.
+"""
+
+import os
+import sys
+from contextlib import suppress
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from maxrl_ops import __version__
+from maxrl_ops.cli.errors import CommandError, of_os_error
+from maxrl_ops.cli.exit_codes import ExitCode
+from maxrl_ops.cli.start_options import OWN_COMMAND, StartCommand, with_start_options
+from maxrl_ops.wire.rundir import DocumentError
+from maxrl_ops.wire.settings import SettingError
+
+# typer exports only this one of click's exceptions: BadParameter(UsageError(ClickException)).
+_ClickError: type[Exception] = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="maxrl-ops",
+    help="The autopilot for reinforcement-learning runs with verifiable rewards.",
+    epilog="Example: maxrl-ops start --use-maxrl --task arithmetic --follow",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    # Plain help: half as long as rich's, and it fits a pager.
+    rich_markup_mode=None,
+    add_completion=False,
+    invoke_without_command=True,
+)
+
+RunName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="The run's name.")]
+
+
+def main() -> NoReturn:
+    """The entry point of `maxrl-ops`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; the exit code. What a person can cause ends in one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a sign gets a question mark, not a traceback.
+        with suppress(AttributeError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        code = app(args=arguments, prog_name="maxrl-ops", standalone_mode=False)
+        sys.stdout.flush()
+    except (KeyboardInterrupt, typer.Abort):
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        return _reader_has_enough()
+    except SystemExit as end:
+        # What typer makes of a broken pipe.
+        if isinstance(end.__context__, BrokenPipeError):
+            return _reader_has_enough()
+        raise
+    except (CommandError, SettingError, DocumentError, OSError, _ClickError) as error:
+        return _report(_as_command_error(error))
+    return int(code or ExitCode.OK)
+
+
+def _reader_has_enough() -> ExitCode:
+    """`maxrl-ops logs | head` is no error, and the flush at exit must not complain either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    return ExitCode.OK
+
+
+def _as_command_error(error: Exception) -> CommandError:
+    match error:
+        case CommandError():
+            return error
+        case SettingError():
+            return CommandError(str(error), ExitCode.USAGE)
+        case DocumentError():
+            return CommandError(str(error), ExitCode.BAD)
+        case OSError():
+            return of_os_error(error)
+    return CommandError(_usage_message(error), ExitCode.USAGE)
+
+
+def _report(error: CommandError) -> ExitCode:
+    from maxrl_ops.cli.printable import one_line  # noqa: PLC0415
+
+    sys.stderr.write(f"maxrl-ops: {one_line(str(error))}\n")
+    return error.exit_code
+
+
+def _usage_message(error: Any) -> str:
+    """Click's complaint in our words: what is wrong, and where it is explained."""
+    message = str(error.format_message()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "maxrl-ops"
+    return f"{message[:1].lower()}{message[1:]} (see {path} --help)"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"maxrl-ops {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    ctx: typer.Context,
+    version: Annotated[  # noqa: ARG001 - its callback does it
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+@app.command(
+    cls=StartCommand,
+    options_metavar="[OPTIONS] [-- COMMAND ...]",
+    epilog="Example: maxrl-ops start --use-maxrl --n-samples 8 --follow",
+)
+@with_start_options
+def start(ctx: typer.Context, **options: Any) -> int:
+    """Start a training run.
+
+    Our trainer runs it, or a command of your own after --. A setting is looked for among the
+    flags, in the environment, in --config, and in the run given by --from, in this order; the rest
+    is as the task and the algorithm want it.
+    """
+    from maxrl_ops.cli.start import start as run_start  # noqa: PLC0415
+
+    return run_start(options, ctx.meta.get(OWN_COMMAND))
+
+
+@app.command(epilog="Example: maxrl-ops stop rust-1")
+def stop(
+    name: RunName = None,
+    every: Annotated[bool, typer.Option("--all", help="Stop every active run.")] = False,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for the end.")
+    ] = 300.0,
+) -> int:
+    """Stop a run, with a checkpoint.
+
+    It ends after its current iteration. Without NAME: the only active run.
+    """
+    from maxrl_ops.cli.stop import stop as run_stop  # noqa: PLC0415
+
+    return run_stop(name, every=every, timeout=timeout)
+
+
+@app.command(epilog="Example: maxrl-ops status --watch")
+def status(
+    name: RunName = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Keep showing it until Ctrl-C or its end.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Say how the runs are, each in a sentence.
+
+    The newest comes first. With --watch: the run live, or the table where several are active.
+    """
+    from maxrl_ops.cli.status import status as run_status  # noqa: PLC0415
+
+    return run_status(name, watch=watch, as_json=as_json)
+
+
+@app.command(epilog="Example: maxrl-ops logs rust-1 -f")
+def logs(
+    name: RunName = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the run ends.")
+    ] = False,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")
+    ] = 50,
+) -> int:
+    """Print the end of a run's log.
+
+    Without NAME: of the only active run, else of the newest.
+    """
+    from maxrl_ops.cli.logs import logs as run_logs  # noqa: PLC0415
+
+    return run_logs(name, follow=follow, lines=lines)
+
+
+@app.command(epilog="Example: maxrl-ops demo --weight-temperature 2")
+def demo(
+    correctness_threshold: Annotated[
+        str, typer.Option(metavar="VALUE", help="A sample is correct when its reward is above.")
+    ] = "20",
+    weight_temperature: Annotated[
+        str, typer.Option(metavar="VALUE", help="Softmax temperature of the MaxRL weights.")
+    ] = "1",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Show GRPO beside MaxRL on five samples.
+
+    They are the guide's; advantages, weights and losses are computed as the trainer does.
+    """
+    from maxrl_ops.cli.demo import demo as run_demo  # noqa: PLC0415
+
+    return run_demo(correctness_threshold, weight_temperature, as_json=as_json)

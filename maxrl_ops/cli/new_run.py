@@ -1,0 +1,110 @@
+"""Makes a run: a free name, its directory, its run.json."""
+
+import re
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+
+from maxrl_ops.cli.errors import CommandError
+from maxrl_ops.cli.exit_codes import ExitCode
+from maxrl_ops.cli.provenance import provenance
+from maxrl_ops.settings import Home
+from maxrl_ops.wire.documents import RunSpec
+from maxrl_ops.wire.rundir import DIRECTORY_MODE, RunDir, is_run_name
+from maxrl_ops.wire.settings import Value
+
+_INTERPRETERS = re.compile(r"(python|pypy|bash|sh|uv|env|torchrun)[\d.]*")
+
+
+def create(
+    home: Home,
+    settings: Mapping[str, Value],
+    command: tuple[str, ...],
+    name: str | None,
+    job: str | None,
+) -> RunDir:
+    """Make the run's directory, its name taken atomically, and write run.json.
+
+    Raises:
+        CommandError: The name cannot be one, or is in use.
+        OSError: The home cannot be written.
+    """
+    prefix = _prefix(settings, command)
+    _make_directories(home.runs_dir)
+    run = _claim_next(home, prefix) if name is None else _claim(home, name)
+    spec = RunSpec(
+        name=run.name,
+        job_name=job if job is not None else prefix,
+        settings=settings,
+        command=command,
+        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        provenance=provenance(),
+    )
+    try:
+        run.control.mkdir(mode=DIRECTORY_MODE)
+        spec.save(run)
+    except OSError:
+        # A run without run.json would be shown as damaged for ever.
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise
+    return run
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be a run's name.
+
+    Raises:
+        CommandError: It cannot.
+    """
+    if not is_run_name(name):
+        raise CommandError(
+            f"--name={name!r} is not allowed: give 1 to 64 letters, digits, dots, dashes and "
+            f"underscores, a letter or a digit first"
+        )
+
+
+def _claim(home: Home, name: str) -> RunDir:
+    run = home.run(name)
+    try:
+        run.path.mkdir(mode=DIRECTORY_MODE)
+    except FileExistsError:
+        raise CommandError(
+            f"--name={name!r} is in use: {run.path} exists", ExitCode.IN_USE
+        ) from None
+    return run
+
+
+def _claim_next(home: Home, prefix: str) -> RunDir:
+    """`rust-3` where rust-2 is the highest there is; mkdir decides between two who ask at once."""
+    pattern = re.compile(rf"{re.escape(prefix)}-(\d{{1,9}})")
+    taken = [int(m[1]) for run in home.runs() if (m := pattern.fullmatch(run.name))]
+    for number in count(max(taken, default=0) + 1):
+        run = home.run(f"{prefix}-{number}")
+        try:
+            run.path.mkdir(mode=DIRECTORY_MODE)
+        except FileExistsError:
+            continue
+        return run
+    raise AssertionError("unreachable: count() has no end")
+
+
+def _prefix(settings: Mapping[str, Value], command: tuple[str, ...]) -> str:
+    """The task's name, or that of the program or script somebody runs."""
+    if not command:
+        return str(settings.get("task", "rust"))
+    stems = [Path(word).stem for word in command if not word.startswith("-")]
+    telling = [stem for stem in stems if stem and not _INTERPRETERS.fullmatch(stem)]
+    plain = re.sub(r"[^A-Za-z0-9_]+", "-", (telling or ["run"])[0]).strip("-_")[:40]
+    return plain or "run"
+
+
+def _make_directories(path: Path) -> None:
+    """Like `mkdir -p -m 0750`: Path.mkdir gives the mode to the last one only."""
+    missing = []
+    while not path.exists():
+        missing.append(path)
+        path = path.parent
+    for directory in reversed(missing):
+        directory.mkdir(mode=DIRECTORY_MODE, exist_ok=True)

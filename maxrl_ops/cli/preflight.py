@@ -1,0 +1,83 @@
+"""What can be found wrong before a run is made: a missing tool, a checkpoint that is none."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from maxrl_ops.cli.errors import CommandError
+from maxrl_ops.cli.exit_codes import ExitCode
+from maxrl_ops.wire.rundir import RunDir
+from maxrl_ops.wire.settings import Value
+
+_TOOLS = {
+    "rustc": "see https://rustup.rs, or apt install rustc",
+    "bwrap": "apt install bubblewrap",
+}
+_TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "spiece.model",
+    "vocab.json",
+)
+
+
+def check_tools(settings: Mapping[str, Value]) -> None:
+    """Our trainer's rust task compiles and runs what a model wrote: it needs both tools.
+
+    Raises:
+        CommandError: One is missing; how to get it, and what works without.
+    """
+    if settings.get("task", "rust") != "rust":
+        return
+    for tool, remedy in _TOOLS.items():
+        if shutil.which(tool) is None:
+            raise CommandError(
+                f"the task rust needs {tool}, which is not on PATH: {remedy}; "
+                f"--task arithmetic needs no toolchain"
+            )
+
+
+def resolve_checkpoint(text: str) -> str:
+    """A checkpoint on this machine as an absolute path; a hub id as it is.
+
+    Raises:
+        CommandError: It is meant as a path, and no model lies there.
+    """
+    path = Path(text).expanduser()
+    looks_like_path = text.startswith(("/", ".", "~")) or text.count("/") > 1
+    if not looks_like_path and not path.exists():
+        return text
+    if not path.is_dir():
+        what = "is not a directory" if path.exists() else "does not exist"
+        raise CommandError(f"checkpoint {text} {what}", ExitCode.NOT_FOUND)
+    if not (path / "config.json").is_file():
+        raise CommandError(
+            f"checkpoint {text} has no config.json: it is no Hugging Face model directory",
+            ExitCode.NOT_FOUND,
+        )
+    if not any((path / name).is_file() for name in _TOKENIZERS):
+        raise CommandError(
+            f"checkpoint {text} has no tokenizer (tokenizer.json): save the model's beside it",
+            ExitCode.NOT_FOUND,
+        )
+    return str(path.resolve())
+
+
+def newest_model(run: RunDir) -> Path:
+    """The model of a run's newest complete checkpoint.
+
+    Raises:
+        CommandError: It has none.
+    """
+    complete = (
+        path
+        for path in run.checkpoints.glob("[0-9]*")
+        if (path / "COMPLETE").is_file() and (path / "model").is_dir()
+    )
+    newest = max(complete, key=lambda path: path.name, default=None)
+    if newest is None:
+        raise CommandError(
+            f"--from {run.name}: it has no complete checkpoint yet", ExitCode.NOT_FOUND
+        )
+    return newest / "model"

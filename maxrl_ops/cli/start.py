@@ -1,0 +1,188 @@
+"""`start`: make a run, spawn its supervisor, and say whether it came up."""
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from maxrl_ops import supervisor
+from maxrl_ops.cli import layers, preflight
+from maxrl_ops.cli.errors import CommandError
+from maxrl_ops.cli.exit_codes import ExitCode
+from maxrl_ops.cli.finding import home, named
+from maxrl_ops.cli.new_run import check_name, create
+from maxrl_ops.cli.printable import one_line
+from maxrl_ops.core.snapshot import RunSnapshot
+from maxrl_ops.run_reader import LogReader, RunReader, life_of
+from maxrl_ops.wire.documents import RunSpec
+from maxrl_ops.wire.rundir import RunDir
+from maxrl_ops.wire.settings import SETTINGS, SettingError, Value, to_text
+
+# Loading a large model from a cold disk takes minutes.
+_UP_SECONDS = 300.0
+_POLL_SECONDS = 0.1
+# A command of one's own need not write our header: it is up when it has lived this long.
+_OWN_COMMAND_SECONDS = 2.0
+_HEADER_NAMES = {"iterations": "target_iterations"}
+
+
+def start(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
+    """Start a run as `options` (by parameter name) say."""
+    if command == ():
+        raise CommandError("nothing stands after --: give the command to run")
+    if options["name"] is not None:
+        check_name(options["name"])
+    job = _job(options["job"])
+    settings = _settings(options)
+    if command is None:
+        preflight.check_tools(settings)
+    if "checkpoint" in settings:
+        settings["checkpoint"] = preflight.resolve_checkpoint(str(settings["checkpoint"]))
+    run = create(home(), settings, command or (), options["name"], job)
+    supervisor.spawn(run)
+    reader = RunReader(run)
+    if options["follow"]:
+        from maxrl_ops.cli.follow import follow  # noqa: PLC0415 - rich is for who watches
+
+        return _ended_or_detached(reader, follow(reader))
+    try:
+        shown = _wait_until_up(reader)
+    except KeyboardInterrupt:
+        sys.stdout.write(
+            f"\nNo longer waiting; {run.name} goes on starting: maxrl-ops status {run.name}\n"
+        )
+        return ExitCode.INTERRUPTED
+    _print_next_steps(run, shown)
+    return ExitCode.OK
+
+
+def _job(given: str | None) -> str | None:
+    if given is not None and not (one_line(given) == given and 1 <= len(given) <= 200):
+        raise CommandError(f"--job={given!r} is not allowed: give up to 200 plain characters")
+    return given
+
+
+def _settings(options: Mapping[str, Any]) -> dict[str, Value]:
+    """The settings given, by precedence; defaults are the trainer's business."""
+    source = options["source"]
+    flags = layers.of_flags({key: options[key] for key in SETTINGS}, options["algorithm"])
+    inherited, base = ({}, {}) if source is None else _inherited(named(source), flags)
+    config = options["config"]
+    return layers.merge(
+        inherited,
+        {} if config is None else layers.of_file(Path(config).expanduser()),
+        layers.of_environment(os.environ),
+        # --from is a flag: its model goes before an environment's, not before --checkpoint.
+        base,
+        flags,
+    )
+
+
+def _inherited(run: RunDir, flags: Mapping[str, Value]) -> tuple[layers.Layer, layers.Layer]:
+    """The settings of a run, and the checkpoint it is continued from.
+
+    What its header tells comes first: the profile of a task's own model holds for that model
+    only, and would be lost now that the model is a checkpoint.
+    """
+    spec = RunSpec.load(run)
+    reader = LogReader(run)
+    reader.read()
+    header = reader.history.started
+    told: layers.Layer = {}
+    for key in SETTINGS.keys() - {"use_maxrl", "checkpoint", "device"}:
+        value = getattr(header, _HEADER_NAMES.get(key, key), None)
+        if value is not None:
+            # A command of one's own may have written anything there.
+            with suppress(SettingError):
+                told[key] = SETTINGS[key].parse(to_text(value), key)
+    base: layers.Layer = {}
+    if "checkpoint" not in flags:
+        base["checkpoint"] = str(preflight.newest_model(run))
+    return layers.merge(told, spec.settings), base
+
+
+# --- Until it is up -----------------------------------------------------------------------------
+
+
+def _wait_until_up(reader: RunReader) -> RunSnapshot:
+    """Wait until the trainer has begun.
+
+    Raises:
+        CommandError: It failed, or takes longer than anybody waits.
+    """
+    name, began, told = reader.run.name, time.monotonic(), False
+    running_since: float | None = None
+    while (waited := time.monotonic() - began) < _UP_SECONDS:
+        shown, _ = reader.look()
+        if _is_up(reader, shown):
+            return shown
+        if shown.state == "running":
+            running_since = waited if running_since is None else running_since
+            if reader.spec.command and waited - running_since >= _OWN_COMMAND_SECONDS:
+                return shown
+        else:
+            running_since = None
+        if shown.is_over:
+            raise _not_up(reader, shown)
+        if shown.state == "backing_off" and not told:
+            told = True
+            sys.stderr.write(f"{name} crashed and is started again: {_reason(reader, shown)}\n")
+        time.sleep(_POLL_SECONDS)
+    raise CommandError(
+        f"{name} is not up after {_UP_SECONDS:.0f} s and goes on trying: "
+        f"see maxrl-ops logs {name}, or end it by maxrl-ops stop {name}",
+        ExitCode.NOT_UP,
+    )
+
+
+def _is_up(reader: RunReader, shown: RunSnapshot) -> bool:
+    """The trainer has said what it trains; or a short command is done already."""
+    history = reader.history
+    if shown.state == "finished":
+        return True
+    return not shown.is_over and bool(history.started or history.iterations)
+
+
+def _not_up(reader: RunReader, shown: RunSnapshot) -> CommandError:
+    """Why the run did not come up, with the trainer's exit code where it means the same."""
+    name = reader.run.name
+    state = life_of(reader.run).state
+    exits = state.exits if state else ()
+    code = ExitCode.NOT_UP
+    if exits and not reader.spec.command and exits[-1].code in {2, 3}:
+        code = ExitCode(exits[-1].code or 0)
+    return CommandError(f"{name} did not come up: {_reason(reader, shown)}", code)
+
+
+def _reason(reader: RunReader, shown: RunSnapshot) -> str:
+    if shown.state == "stopped":
+        return "it was stopped"
+    return one_line(shown.exit_reason or f"see {reader.run.supervisor_log}")
+
+
+# --- What is said -------------------------------------------------------------------------------
+
+
+def _print_next_steps(run: RunDir, shown: RunSnapshot) -> None:
+    target = shown.target_iterations
+    facts = (shown.algorithm, shown.task, target and f"{target} iterations")
+    what = one_line(", ".join(fact for fact in facts if fact))
+    sys.stdout.write(
+        f"Started {run.name}{': ' + what if what else ''}.\n"
+        f"  directory  {run.path}\n"
+        f"  watch      maxrl-ops status {run.name} --watch\n"
+        f"  log        maxrl-ops logs {run.name} -f\n"
+        f"  stop       maxrl-ops stop {run.name}\n"
+    )
+
+
+def _ended_or_detached(reader: RunReader, shown: RunSnapshot | None) -> int:
+    """How `start --follow` ends: None stands for Ctrl-C, after which the run goes on."""
+    if shown is None:
+        return ExitCode.OK
+    if shown.state == "failed" and not reader.history.iterations:
+        raise _not_up(reader, shown)
+    return ExitCode.OK if shown.state in {"finished", "stopped"} else ExitCode.BAD

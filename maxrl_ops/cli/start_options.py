@@ -1,0 +1,89 @@
+"""The options of `start`: one for each row of the table of settings, and the run's own."""
+
+from collections.abc import Callable
+from inspect import Parameter, Signature
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from maxrl_ops.wire.settings import SETTINGS, Setting
+
+OWN_COMMAND = "maxrl_ops.command"
+
+_OWN = {
+    "name": (
+        str | None,
+        None,
+        typer.Option(metavar="NAME", help="The run's name; by default the task's and a number."),
+    ),
+    "job": (
+        str | None,
+        None,
+        typer.Option(metavar="NAME", help="The group it belongs to; by default the task's name."),
+    ),
+    "config": (str | None, None, typer.Option(metavar="FILE.toml", help="Settings, key = value.")),
+    "source": (
+        str | None,
+        None,
+        typer.Option(
+            "--from", metavar="RUN", help="Take a run's settings and newest checkpoint over."
+        ),
+    ),
+    "follow": (
+        bool,
+        False,
+        typer.Option("--follow/--detach", help="Watch it live, or return once it is up."),
+    ),
+    "algorithm": (
+        str | None,
+        None,
+        typer.Option(metavar="VALUE", help="grpo or maxrl; the same as --use-grpo, --use-maxrl."),
+    ),
+}
+
+
+class StartCommand(TyperCommand):
+    """A command whose line may end in `-- COMMAND ...`, which is nobody's option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Set the own command aside before options are looked for."""
+        if "--" in args:
+            at = args.index("--")
+            args, ctx.meta[OWN_COMMAND] = args[:at], tuple(args[at + 1 :])
+        return super().parse_args(ctx, args)
+
+
+def with_start_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Give `command(ctx, **options)` the signature that typer makes the options from."""
+    parameters = [
+        Parameter("ctx", Parameter.KEYWORD_ONLY, annotation=typer.Context),
+        *(_own(name) for name in _OWN),
+        *(_of_setting(setting) for setting in SETTINGS.values()),
+    ]
+    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+def _of_setting(setting: Setting) -> Parameter:
+    if setting.key == "use_maxrl":
+        kind: type = bool
+        option = typer.Option("--use-maxrl/--use-grpo", help=setting.help)
+    else:
+        kind = str
+        option = typer.Option(
+            "--" + setting.key.replace("_", "-"),
+            metavar="VALUE",
+            help=f"{setting.help} [{setting.allowed}]",
+        )
+    # Texts all: Setting.parse says in one line what is allowed, the same for flag, env and file.
+    return Parameter(
+        setting.key, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
+
+
+def _own(name: str) -> Parameter:
+    kind, default, option = _OWN[name]
+    annotation = Annotated[kind, option]  # type: ignore[valid-type]
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

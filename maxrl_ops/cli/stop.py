@@ -1,0 +1,131 @@
+"""`stop`: ask supervisors to end their runs at the next iteration, and wait until they have."""
+
+import signal
+import sys
+import time
+
+from maxrl_ops import processes, supervisor
+from maxrl_ops.cli.errors import CommandError
+from maxrl_ops.cli.exit_codes import ExitCode
+from maxrl_ops.cli.finding import active, named, names
+from maxrl_ops.cli.printable import one_line
+from maxrl_ops.run_reader import Life, life_of
+from maxrl_ops.wire.documents import SupervisorState
+from maxrl_ops.wire.rundir import RunDir
+
+_POLL_SECONDS = 0.1
+# How long a supervisor may take from its spawning to its first state.json.
+_BIRTH_SECONDS = 10.0
+
+
+def stop(name: str | None, *, every: bool, timeout: float) -> int:
+    """Stop the run called `name`, the only active one, or every one."""
+    runs = _chosen(name, every=every)
+    if not runs:
+        sys.stdout.write("No run is active.\n")
+        return ExitCode.OK
+    # All are asked before any is waited for: they end side by side.
+    asked = [run for run in runs if _ask(run)]
+    try:
+        _wait(asked, timeout)
+    except KeyboardInterrupt:
+        sys.stdout.write(f"\nNo longer waiting; still stopping: {names(asked)}\n")
+        return ExitCode.INTERRUPTED
+    return ExitCode.OK
+
+
+def _chosen(name: str | None, *, every: bool) -> list[RunDir]:
+    if name is not None and every:
+        raise CommandError("give a run's NAME or --all, not both")
+    if name is not None:
+        return [named(name)]
+    candidates = active()
+    if len(candidates) > 1 and not every:
+        raise CommandError(f"which run? {names(candidates)} are active; --all stops them all")
+    return candidates
+
+
+def _ask(run: RunDir) -> bool:
+    """Send TERM to the run's supervisor; whether there is an end to wait for."""
+    life = _life_soon(run)
+    if life.state is None:
+        sys.stdout.write(f"{run.name} was never started.\n")
+        return False
+    if life.has_ended:
+        sys.stdout.write(f"{run.name} is not running: it has {_ended(life.state)} already.\n")
+        return False
+    if not life.is_active:
+        sys.stdout.write(f"{run.name} is not running: its supervisor and trainer are gone.\n")
+        return False
+    if not life.supervisor_alive:
+        life = _adopted(run)
+    if life.supervisor_alive and life.state is not None and life.state.supervisor is not None:
+        processes.send_signal(life.state.supervisor, signal.SIGTERM)
+    return True
+
+
+def _ended(state: SupervisorState) -> str:
+    return {"stopped": "been stopped"}.get(state.state, str(state.state))
+
+
+def _life_soon(run: RunDir) -> Life:
+    """The life of a run that may have been started this very moment."""
+    deadline = time.monotonic() + _BIRTH_SECONDS
+    while (life := life_of(run)).state is None and time.monotonic() < deadline:
+        if time.time() - run.path.stat().st_mtime > _BIRTH_SECONDS:
+            break
+        time.sleep(_POLL_SECONDS)
+    return life
+
+
+def _adopted(run: RunDir) -> Life:
+    """The run's life once a new supervisor has adopted a trainer whose own died.
+
+    Only a supervisor stops a trainer: it waits for the checkpoint, and kills the whole group.
+    """
+    supervisor.spawn(run)
+    deadline = time.monotonic() + _BIRTH_SECONDS
+    while time.monotonic() < deadline:
+        life = life_of(run)
+        if life.supervisor_alive or life.has_ended:
+            return life
+        time.sleep(_POLL_SECONDS)
+    raise CommandError(
+        f"{run.name}: its trainer lives, and no new supervisor came up; see {run.supervisor_log}",
+        ExitCode.NOT_UP,
+    )
+
+
+def _wait(runs: list[RunDir], timeout: float) -> None:
+    """Wait until every run has ended, and say each.
+
+    Raises:
+        CommandError: Some have not by then; they go on stopping.
+    """
+    pending, deadline = list(runs), time.monotonic() + timeout
+    while pending:
+        for run in list(pending):
+            if (outcome := _outcome(run)) is not None:
+                sys.stdout.write(f"{run.name} {outcome}.\n")
+                sys.stdout.flush()
+                pending.remove(run)
+        if pending and time.monotonic() >= deadline:
+            raise CommandError(
+                f"{names(pending)} not stopped within {timeout:g} s; still stopping, "
+                f"see maxrl-ops status",
+                ExitCode.BAD,
+            )
+        if pending:
+            time.sleep(_POLL_SECONDS)
+
+
+def _outcome(run: RunDir) -> str | None:
+    """How a run that was asked to stop has ended, None while it has not."""
+    life = life_of(run)
+    if life.is_active:
+        return None
+    if life.state is None or not life.has_ended:
+        return "is gone"
+    if life.state.state == "failed":
+        return one_line(f"failed: {life.state.exit_reason or 'no reason given'}")
+    return str(life.state.state)

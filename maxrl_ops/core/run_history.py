@@ -1,0 +1,160 @@
+"""A run's log folded into what a person asks about: the current rows, and what is in force."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from maxrl_ops.wire.record import (
+    CheckpointSaved,
+    ControlApplied,
+    ControlRejected,
+    Evaluated,
+    Event,
+    IterationRecord,
+    RunEnded,
+    RunStarted,
+    Unparsed,
+    UpdateSkipped,
+)
+
+# Enough for sparklines and medians; a run of ten million iterations must not fill the memory.
+_MOST_KEPT = 2000
+
+
+@dataclass(slots=True)
+class InForce:
+    """The training state that header and controls leave in force; None where the log is silent."""
+
+    objective: str | None = None
+    correctness_threshold: float | None = None
+    weight_temperature: float | None = None
+    n_samples: int | None = None
+    learning_rate: float | None = None
+
+    def change(self, key: str, text: str) -> None:
+        """Take over one change of a control, as the log spells it."""
+        convert = _CONVERTERS.get(key)
+        if convert is None:
+            return
+        try:
+            setattr(self, key, convert(text))
+        except ValueError:
+            # A foreign log may write anything; what we cannot read we do not know.
+            setattr(self, key, None)
+
+
+_CONVERTERS: dict[str, Callable[[str], Any]] = {
+    "objective": str,
+    "correctness_threshold": float,
+    "weight_temperature": float,
+    "n_samples": int,
+    "learning_rate": float,
+}
+
+
+@dataclass(slots=True)
+class RunHistory:
+    """The current rows of a run: what a resume superseded is gone.
+
+    Attributes:
+        started: The newest attempt's header.
+        iterations: Records, oldest first; bounded, the newest are kept.
+        evaluations: Held-out evaluations, oldest first.
+        checkpoint: Iteration of the newest complete checkpoint that the log tells of.
+        ended: The newest attempt's last word, None while it runs.
+        in_force: Objective, threshold and the like, after the controls applied so far.
+        acknowledged_revision: The newest control that the trainer applied or rejected.
+        skipped_updates: Updates of the current rows left out as not finite.
+        unparsed_lines: Lines that are not ours.
+    """
+
+    started: RunStarted | None = None
+    iterations: list[IterationRecord] = field(default_factory=list)
+    evaluations: list[Evaluated] = field(default_factory=list)
+    checkpoint: int | None = None
+    ended: RunEnded | None = None
+    in_force: InForce = field(default_factory=InForce)
+    acknowledged_revision: int | None = None
+    skipped_updates: list[int] = field(default_factory=list)
+    unparsed_lines: int = 0
+
+    @classmethod
+    def of(cls, events: Iterable[Event]) -> "RunHistory":
+        """Fold events at once."""
+        history = cls()
+        for event in events:
+            history.append(event)
+        return history
+
+    @property
+    def newest(self) -> IterationRecord | None:
+        """The last current record."""
+        return self.iterations[-1] if self.iterations else None
+
+    @property
+    def iteration(self) -> int:
+        """How many iterations are done; also known right after a resume, before the first row."""
+        resumed_from = (self.started.resumed_from if self.started else None) or 0
+        return max(resumed_from, self.newest.iteration if self.newest else 0)
+
+    def append(self, event: Event) -> None:
+        """Fold one event in."""
+        match event:
+            case RunStarted():
+                self._start(event)
+            case IterationRecord():
+                self._iterate(event)
+            case Evaluated():
+                self._drop_evaluations_from(event.iteration)
+                self.evaluations.append(event)
+            case CheckpointSaved(iteration):
+                self.checkpoint = iteration
+            case ControlApplied(revision, _, changes):
+                self.acknowledged_revision = revision
+                for change in changes:
+                    self.in_force.change(change.key, change.value)
+            case ControlRejected(revision):
+                self.acknowledged_revision = revision
+            case UpdateSkipped(iteration):
+                self.skipped_updates.append(iteration)
+            case RunEnded():
+                self.ended = event
+            case Unparsed():
+                self.unparsed_lines += 1
+
+    def _start(self, header: RunStarted) -> None:
+        """Begin an attempt: from a checkpoint, or from nothing, which supersedes everything."""
+        self.started, self.ended = header, None
+        self.in_force = InForce(
+            objective=header.objective,
+            correctness_threshold=header.correctness_threshold,
+            weight_temperature=header.weight_temperature,
+            n_samples=header.n_samples,
+            learning_rate=header.learning_rate,
+        )
+        # -1: without a checkpoint even the evaluation before training is made again.
+        kept = -1 if header.resumed_from is None else header.resumed_from
+        self._drop_iterations_from(kept + 1)
+        self._drop_evaluations_from(kept + 1)
+        self.skipped_updates = [n for n in self.skipped_updates if n <= kept]
+        self.checkpoint = header.resumed_from
+
+    def _iterate(self, record: IterationRecord) -> None:
+        # A trainer without headers that starts again says `Iteration 1` again.
+        self._drop_iterations_from(record.iteration)
+        self._drop_evaluations_from(record.iteration)
+        self.iterations.append(record)
+        if record.objective is not None:
+            self.in_force.objective = record.objective
+        if record.control_revision:
+            self.acknowledged_revision = record.control_revision
+        if len(self.iterations) > 2 * _MOST_KEPT:
+            del self.iterations[:-_MOST_KEPT]
+
+    def _drop_iterations_from(self, first: int) -> None:
+        while self.iterations and self.iterations[-1].iteration >= first:
+            self.iterations.pop()
+
+    def _drop_evaluations_from(self, first: int) -> None:
+        while self.evaluations and self.evaluations[-1].iteration >= first:
+            self.evaluations.pop()

@@ -1,0 +1,206 @@
+"""Reads a run's files for whoever watches it: the log incrementally, the rest as it stands.
+
+Reading only: a run is never changed, locked or slowed by being looked at.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from maxrl_ops import processes
+from maxrl_ops.core import snapshot
+from maxrl_ops.core.run_history import RunHistory
+from maxrl_ops.core.run_state import ENDED
+from maxrl_ops.core.snapshot import Observed, RunSnapshot
+from maxrl_ops.wire import control
+from maxrl_ops.wire.documents import Heartbeat, ProcessIdentity, RunSpec, SupervisorState
+from maxrl_ops.wire.logformat import Parser
+from maxrl_ops.wire.record import Event
+from maxrl_ops.wire.rundir import DocumentError, RunDir
+
+_CHUNK = 1024 * 1024
+
+
+class LogReader:
+    """trainer.log from its beginning, a piece more at each call.
+
+    Attributes:
+        history: Everything read so far, folded.
+    """
+
+    def __init__(self, run: RunDir) -> None:
+        self.history = RunHistory()
+        self._path = run.log
+        self._parser = Parser()
+        self._inode = 0
+        self._offset = 0
+
+    def read(self) -> list[Event]:
+        """Fold in what the log has grown by, and return it; a log that is not there is empty.
+
+        A log that was replaced or cut is read again from its beginning.
+        """
+        events: list[Event] = []
+        try:
+            with self._path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                if status.st_ino != self._inode or status.st_size < self._offset:
+                    self._restart(status.st_ino)
+                file.seek(self._offset)
+                while data := file.read(_CHUNK):
+                    self._offset += len(data)
+                    events += self._fold(self._parser.feed(data))
+        except FileNotFoundError:
+            pass
+        return events
+
+    def close(self) -> list[Event]:
+        """Fold in a last block that nothing closes, once nobody writes any more."""
+        return self._fold(self._parser.close())
+
+    def _restart(self, inode: int) -> None:
+        self._inode, self._offset = inode, 0
+        self._parser, self.history = Parser(), RunHistory()
+
+    def _fold(self, events: list[Event]) -> list[Event]:
+        for event in events:
+            self.history.append(event)
+        return events
+
+
+class RunReader:
+    """One run, looked at again and again.
+
+    Attributes:
+        run: Where it lies.
+        spec: Its run.json.
+    """
+
+    def __init__(self, run: RunDir) -> None:
+        """Read run.json.
+
+        Raises:
+            DocumentError: It is missing or damaged.
+        """
+        self.run = run
+        try:
+            self.spec = RunSpec.load(run)
+        except FileNotFoundError:
+            raise DocumentError(f"{run.spec}: there is no such file") from None
+        self._log = LogReader(run)
+
+    @property
+    def history(self) -> RunHistory:
+        """The log, folded, as of the last look."""
+        return self._log.history
+
+    def look(self) -> tuple[RunSnapshot, list[Event]]:
+        """What the run is like now, and what its log told since the last look.
+
+        Raises:
+            DocumentError: state.json is damaged.
+        """
+        # The state first: a run that is over when it is read has its whole log behind it.
+        life = life_of(self.run)
+        events = self._log.read()
+        shown = self._take(life)
+        if shown.is_over and (rest := self._log.close()):
+            events += rest
+            shown = self._take(life)
+        return shown, events
+
+    def _take(self, life: "Life") -> RunSnapshot:
+        return snapshot.take(
+            self.spec, life.state, self._heartbeat(), self.history, self._observed(life)
+        )
+
+    def _heartbeat(self) -> Heartbeat | None:
+        try:
+            return Heartbeat.load(self.run)
+        except (FileNotFoundError, DocumentError):
+            # It is rewritten several times an iteration, and means nothing after a power cut.
+            return None
+
+    def _observed(self, life: "Life") -> Observed:
+        newest = control.read_newest(self.run.control).newest
+        return Observed(
+            now=datetime.now(UTC),
+            supervisor_alive=life.supervisor_alive,
+            trainer_alive=life.trainer_alive,
+            control_revision=newest.revision if newest else None,
+            log_age=_age_of(self.run),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What state.json says, None while there is none, and which of its processes live."""
+
+    state: SupervisorState | None
+    supervisor_alive: bool
+    trainer_alive: bool
+
+    @property
+    def has_ended(self) -> bool:
+        """The run is over, by its supervisor's own word."""
+        return self.state is not None and self.state.state in ENDED
+
+    @property
+    def is_active(self) -> bool:
+        """Somebody trains it, or watches over it."""
+        return not self.has_ended and (self.supervisor_alive or self.trainer_alive)
+
+
+def life_of(run: RunDir) -> Life:
+    """Read state.json, and look for the processes it names.
+
+    Raises:
+        DocumentError: It is damaged.
+    """
+    life = _life_of(run)
+    if life.state is None or life.has_ended or life.supervisor_alive:
+        return life
+    # A supervisor that ended between the two looks wrote its last word before.
+    return _life_of(run)
+
+
+def _life_of(run: RunDir) -> Life:
+    try:
+        state = SupervisorState.load(run)
+    except FileNotFoundError:
+        return Life(None, supervisor_alive=False, trainer_alive=False)
+    return Life(state, _is_alive(state.supervisor), _is_alive(state.trainer))
+
+
+class AllRuns:
+    """Every run of a home, looked at again and again without reading a log twice."""
+
+    def __init__(self) -> None:
+        self._readers: dict[str, RunReader] = {}
+
+    def look(self, runs: list[RunDir]) -> list[RunSnapshot]:
+        """A snapshot of each, newest first; one that cannot be read says why."""
+        shown = [self._look_at(run) for run in runs]
+        return sorted(shown, key=lambda run: (run.created or "", run.name), reverse=True)
+
+    def _look_at(self, run: RunDir) -> RunSnapshot:
+        try:
+            if run.name not in self._readers:
+                self._readers[run.name] = RunReader(run)
+            return self._readers[run.name].look()[0]
+        except DocumentError as error:
+            return snapshot.damaged(run.name, str(error))
+        except OSError as error:
+            return snapshot.damaged(run.name, f"{error.filename or run.path}: {error.strerror}")
+
+
+def _is_alive(identity: ProcessIdentity | None) -> bool:
+    return identity is not None and processes.is_alive(identity)
+
+
+def _age_of(run: RunDir) -> float | None:
+    try:
+        return max(0.0, time.time() - run.log.stat().st_mtime)
+    except OSError:
+        return None

@@ -1,0 +1,175 @@
+"""run.json, state.json and heartbeat.json as types."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Self, cast
+
+from maxrl_ops.wire.rundir import DocumentError, RunDir, read_json, replace_json
+from maxrl_ops.wire.settings import SettingError, Value, from_table
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """A process that cannot be mistaken for a later one with the same pid.
+
+    Attributes:
+        pid: Its id.
+        start_time: Clock ticks from boot to its start (field 22 of /proc/PID/stat).
+        boot_id: /proc/sys/kernel/random/boot_id, since ticks start again at each boot.
+    """
+
+    pid: int
+    start_time: int
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """run.json: what was asked for, and where from. Written once, by `start`.
+
+    Attributes:
+        name: The run's name, unique in its home.
+        job_name: The group a person put it in; `job_name` label.
+        settings: The settings given by flag, environment or file; defaults are the trainer's.
+        command: A command of the user's own instead of our trainer, or empty.
+        created: RFC 3339 in UTC.
+        provenance: Versions, git revision, host: what the run came from.
+    """
+
+    name: str
+    job_name: str
+    settings: Mapping[str, Value]
+    command: tuple[str, ...]
+    created: str
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    def save(self, run: RunDir) -> None:
+        """Write run.json."""
+        replace_json(run.spec, asdict(self) | {"settings": dict(self.settings)})
+
+    @classmethod
+    def load(cls, run: RunDir) -> Self:
+        """Read run.json.
+
+        Raises:
+            FileNotFoundError: There is none.
+            DocumentError: It is damaged.
+        """
+        raw = read_json(run.spec)
+        try:
+            return cls(
+                name=str(raw["name"]),
+                job_name=str(raw["job_name"]),
+                settings=from_table(cast("Mapping[str, object]", raw["settings"]), str(run.spec)),
+                command=tuple(str(word) for word in cast("list[object]", raw["command"])),
+                created=str(raw["created"]),
+                provenance=cast("Mapping[str, str]", raw.get("provenance", {})),
+            )
+        except SettingError as error:
+            raise DocumentError(str(error)) from None
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DocumentError(f"{run.spec}: {error!r} is missing or of a wrong kind") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How one attempt of the trainer ended.
+
+    Attributes:
+        attempt: Which.
+        at: RFC 3339 in UTC.
+        code: Exit code, or None when a signal ended it or nobody could see (an adopted trainer).
+        signal: The signal's name (`SIGKILL`), or None.
+        reason: One line for a person.
+    """
+
+    attempt: int
+    at: str
+    code: int | None
+    signal: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorState:
+    """state.json: the supervisor's view of its run.
+
+    Attributes:
+        state: A state of core/run_state.py.
+        since: When it was entered, RFC 3339 in UTC.
+        supervisor: The process that writes this.
+        trainer: The living trainer, or None.
+        attempt: Number of the current or last attempt, from 1; 0 before the first.
+        restarts: How often the trainer was started again after a crash.
+        exits: The last attempts' ends, oldest first, bounded.
+        exit_reason: Why the run is over, or backing off; None while all is well.
+    """
+
+    state: str
+    since: str
+    supervisor: ProcessIdentity | None = None
+    trainer: ProcessIdentity | None = None
+    attempt: int = 0
+    restarts: int = 0
+    exits: tuple[Exit, ...] = ()
+    exit_reason: str | None = None
+
+    def save(self, run: RunDir) -> None:
+        """Write state.json."""
+        replace_json(run.state, asdict(self))
+
+    @classmethod
+    def load(cls, run: RunDir) -> Self:
+        """Read state.json.
+
+        Raises:
+            FileNotFoundError: No supervisor has written one yet.
+            DocumentError: It is damaged.
+        """
+        raw = read_json(run.state)
+        try:
+            exits = tuple(Exit(**entry) for entry in cast("list[dict[str, object]]", raw["exits"]))  # type: ignore[arg-type]
+            return cls(
+                state=str(raw["state"]),
+                since=str(raw["since"]),
+                supervisor=_identity(raw["supervisor"]),
+                trainer=_identity(raw["trainer"]),
+                attempt=int(cast("int", raw["attempt"])),
+                restarts=int(cast("int", raw["restarts"])),
+                exits=exits,
+                exit_reason=cast("str | None", raw["exit_reason"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DocumentError(f"{run.state}: {error!r} is missing or of a wrong kind") from None
+
+
+def _identity(raw: object) -> ProcessIdentity | None:
+    return None if raw is None else ProcessIdentity(**cast("dict[str, object]", raw))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """heartbeat.json: what the trainer is doing.
+
+    Attributes:
+        phase: load, sample, verify, update, evaluate or checkpoint.
+        iteration: The iteration it belongs to; 0 before the first.
+        since: When the phase began, RFC 3339 in UTC.
+    """
+
+    phase: str
+    iteration: int
+    since: str
+
+    def save(self, run: RunDir) -> None:
+        """Write heartbeat.json; cheap, for it happens several times an iteration."""
+        replace_json(run.heartbeat, asdict(self), durable=False)
+
+    @classmethod
+    def load(cls, run: RunDir) -> Self:
+        """Read heartbeat.json; FileNotFoundError or DocumentError where there is none."""
+        raw = read_json(run.heartbeat)
+        try:
+            return cls(str(raw["phase"]), int(cast("int", raw["iteration"])), str(raw["since"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DocumentError(f"{run.heartbeat}: {error!r} is missing or wrong") from None

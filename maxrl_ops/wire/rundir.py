@@ -1,0 +1,150 @@
+"""The files of one run, and how they are written: whole or not at all, private to the group."""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+FILE_MODE = 0o640
+DIRECTORY_MODE = 0o750
+_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class DocumentError(ValueError):
+    """A file that is not what its name says; the message says why, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """Paths of the run that lives in `path`."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.path.name
+
+    @property
+    def spec(self) -> Path:
+        """run.json: what was asked for; written once, by `start`."""
+        return self.path / "run.json"
+
+    @property
+    def log(self) -> Path:
+        """trainer.log: the guide's blocks."""
+        return self.path / "trainer.log"
+
+    @property
+    def control(self) -> Path:
+        """control/: desired states, append-only."""
+        return self.path / "control"
+
+    @property
+    def applied(self) -> Path:
+        """applied.jsonl: what the trainer took over, and when."""
+        return self.path / "applied.jsonl"
+
+    @property
+    def state(self) -> Path:
+        """state.json: the supervisor's."""
+        return self.path / "state.json"
+
+    @property
+    def heartbeat(self) -> Path:
+        """heartbeat.json: the trainer's phase."""
+        return self.path / "heartbeat.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """checkpoints/: one directory each, complete with its marker."""
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        """samples.jsonl: completions with verdicts and rewards."""
+        return self.path / "samples.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """run.lock: held by whoever trains, through supervisor and trainer alike."""
+        return self.path / "run.lock"
+
+    @property
+    def supervisor_lock(self) -> Path:
+        """supervisor.lock: held by the supervisor alone, so that one revived can adopt."""
+        return self.path / "supervisor.lock"
+
+    @property
+    def supervisor_log(self) -> Path:
+        """supervisor.log: the supervisor's own words, and a trainer's before it has a log."""
+        return self.path / "supervisor.log"
+
+
+def is_run_name(name: str) -> bool:
+    """Whether `name` can be a run's: 1 to 64 of A-Z a-z 0-9 . _ -, not starting with . _ or -."""
+    return _RUN_NAME.fullmatch(name) is not None
+
+
+def write_all(path: Path, data: bytes) -> None:
+    """Create `path` with `data`, on disk when this returns. An existing file is an error."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def fsync_directory(path: Path) -> None:
+    """Make the entries of a directory (a rename, a link) survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replace the content of `path` atomically: readers see the old or the new, never a part.
+
+    Not `durable` skips the fsyncs, for what is rewritten every second and means nothing after a
+    power cut.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        if durable:
+            aside.unlink(missing_ok=True)
+            write_all(aside, data)
+        else:
+            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
+    if durable:
+        fsync_directory(path.parent)
+
+
+def replace_json(path: Path, document: Mapping[str, object], *, durable: bool = True) -> None:
+    """`replace` with a JSON object, indented for the person who opens it."""
+    replace(path, (json.dumps(document, indent=1) + "\n").encode(), durable=durable)
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """A file's JSON object.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        DocumentError: It holds something else.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DocumentError(f"{path}: not JSON ({error})") from None
+    if not isinstance(document, dict):
+        raise DocumentError(f"{path}: not a JSON object")
+    return document

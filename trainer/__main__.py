@@ -1,0 +1,114 @@
+"""`python -P -m trainer`: one run, configured by environment variables.
+
+Writes its log and checkpoints to `MAXRL_RUN_DIR` (default: ./maxrl-run), resumes from the newest
+checkpoint there, and stops on SIGTERM at the next iteration boundary.
+"""
+
+import faulthandler
+import fcntl
+import os
+import signal
+import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+from maxrl_ops.wire.record import RunEnded
+from maxrl_ops.wire.rundir import DIRECTORY_MODE, RunDir
+from maxrl_ops.wire.settings import ATTEMPT_ENV, LOCK_FD_ENV, RUN_DIR_ENV, SettingError
+from trainer.config import Config, load_config
+from trainer.errors import ExitCode, TrainerError
+from trainer.run_log import RunLog
+from trainer.tasks.base import Task
+from trainer.verify.errors import VerifierUnavailable
+
+
+def main() -> int:
+    """Run the trainer; the process's exit code."""
+    faulthandler.enable()
+    stop = _StopFlag()
+    signal.signal(signal.SIGTERM, stop.set)
+    # A Ctrl-C in the terminal belongs to the person who watches, not to a supervised run.
+    signal.signal(signal.SIGINT, signal.SIG_IGN if _is_supervised() else stop.set)
+    try:
+        config, task = load_config(os.environ)
+        run = RunDir(config.run_dir)
+        _prepare(run)
+        log = RunLog(run, echo=None if _is_supervised() else os.dup(1))
+    except SettingError as error:
+        return _refuse(str(error), ExitCode.USAGE)
+    except TrainerError as error:
+        return _refuse(str(error), error.code)
+    except OSError as error:
+        return _refuse(f"{error.filename or 'run directory'}: {error.strerror}", ExitCode.USAGE)
+    with log.capturing_output():
+        return _train(config, task, log, stop)
+
+
+class _StopFlag:
+    """Set by a signal, read at iteration boundaries; a second signal ends the process at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def set(self, number: int, _frame: object) -> None:
+        if self.requested:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.requested = True
+
+
+def _is_supervised() -> bool:
+    return LOCK_FD_ENV in os.environ
+
+
+def _prepare(run: RunDir) -> None:
+    """Make the run directory, and hold its lock unless the supervisor's was inherited."""
+    for path in (run.path, run.control, run.checkpoints):
+        path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    if _is_supervised():
+        return
+    descriptor = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise TrainerError(
+            f"{run.path} is in use: another trainer holds {run.lock.name}", ExitCode.IN_USE
+        ) from None
+
+
+def _refuse(message: str, code: ExitCode) -> ExitCode:
+    """Say why the run did not start: on stderr, and in the log where there is a place for it."""
+    sys.stderr.write(f"trainer: {message}\n")
+    directory = Path(os.environ.get(RUN_DIR_ENV, ""))
+    # A log that somebody else holds, or that cannot be written, is not ours to end.
+    if code is not ExitCode.IN_USE and (directory / "run.json").is_file():
+        with suppress(OSError):
+            RunLog(RunDir(directory)).write(RunEnded("failed", message))
+    return code
+
+
+def _train(config: Config, task: Task, log: RunLog, stop: _StopFlag) -> ExitCode:
+    """Train to the end; whatever ends it early stands in the log as one line."""
+    # torch and transformers: seconds, and only for a run whose configuration is right.
+    from trainer.loop import Trainer  # noqa: PLC0415
+
+    attempt = int(os.environ.get(ATTEMPT_ENV, "1"))
+    try:
+        return Trainer(config, task, log, attempt, lambda: stop.requested).train()
+    except TrainerError as error:
+        reason, code = str(error), error.code
+    except VerifierUnavailable as error:
+        reason, code = str(error), ExitCode.USAGE
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        reason, code = f"{where}{error.strerror or error}", ExitCode.CRASHED
+    except Exception as error:  # noqa: BLE001 - the supervisor restarts, the log must say why
+        log.write_foreign(traceback.format_exc())
+        reason, code = f"{type(error).__name__}: {error}", ExitCode.CRASHED
+    log.write(RunEnded("failed", reason))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""One iteration's samples as groups, and everything the log says about them. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, pstdev
+from typing import Any
+
+from maxrl_ops.wire.control import TrainingState
+from maxrl_ops.wire.logformat import verdict_of
+from maxrl_ops.wire.record import Algorithm
+from trainer.objectives import OBJECTIVES, effective_samples, is_correct, maxrl_weights
+from trainer.reward import PROFILES, Reward
+from trainer.sampler import Completion
+from trainer.tasks.base import Task
+from trainer.update import Term
+from trainer.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A completion with its verdict; `reward` is None where it is unscored."""
+
+    completion: Completion
+    verdict: Verdict
+    reward: Reward | None
+
+    def is_correct(self, threshold: float) -> bool:
+        """Above the threshold, and not refused by the compiler whatever its reward."""
+        return (
+            self.reward is not None
+            and self.verdict.parsed
+            and self.verdict.compiled is not False
+            and is_correct(self.reward.total, threshold)
+        )
+
+
+Group = Sequence[Sample]
+
+
+def judge(groups: Sequence[Sequence[Completion]], task: Task, profile: str) -> list[Group]:
+    """Verdict and reward of every completion, in one call of the task's verifier."""
+    flat = [completion for group in groups for completion in group]
+    verdicts = iter(task.verify([c.prompt for c in flat], [c.text for c in flat]))
+    return [[_sample(c, next(verdicts), profile) for c in group] for group in groups]
+
+
+def _sample(completion: Completion, verdict: Verdict, profile: str) -> Sample:
+    reward = None if verdict.unscored is not None else PROFILES[profile](verdict)
+    return Sample(completion, verdict, reward)
+
+
+def scored(group: Group) -> list[tuple[Sample, float]]:
+    """The samples that have a reward, with it; the others are left out of their group."""
+    return [(sample, sample.reward.total) for sample in group if sample.reward is not None]
+
+
+def terms_of(groups: Sequence[Group], state: TrainingState) -> list[Term]:
+    """The loss of the batch: its groups' losses, averaged over the groups that carry signal.
+
+    A group without signal (all wrong under MaxRL, all equal under GRPO) gives no term, and a
+    sample whose coefficient is 0 costs no compute.
+    """
+    objective = OBJECTIVES[state.objective]
+    signal: list[list[tuple[Sample, float]]] = []
+    for group in groups:
+        members = scored(group)
+        coefficients = members and objective.coefficients(
+            [reward for _, reward in members],
+            [sample.is_correct(state.correctness_threshold) for sample, _ in members],
+            state.weight_temperature,
+        )
+        if coefficients:
+            pairs = zip(members, coefficients, strict=True)
+            signal.append([(sample, coefficient) for (sample, _), coefficient in pairs])
+    return [
+        Term(sample.completion, coefficient / len(signal))
+        for members in signal
+        for sample, coefficient in members
+        if coefficient
+    ]
+
+
+def describe(groups: Sequence[Group], state: TrainingState, task: Task) -> dict[str, Any]:
+    """The fields of an IterationRecord that the samples alone decide."""
+    samples = [sample for group in groups for sample in group]
+    rewards = [reward for group in groups for _, reward in scored(group)]
+    threshold = state.correctness_threshold
+    correct = [s.reward.total for s in samples if s.reward and s.is_correct(threshold)]
+    per_group = [
+        (sum(s.is_correct(threshold) for s, _ in scored(g)), len(scored(g))) for g in groups
+    ]
+    fields: dict[str, Any] = {
+        "n_correct": len(correct),
+        "n_total": len(rewards),
+        "objective": state.objective,
+        "reference_correct": sum(s.is_correct(task.reference_threshold) for s in samples),
+        "reference_total": len(rewards),
+        "rewards_above": {
+            level: sum(reward > level for reward in rewards) for level in task.reward_grid
+        },
+        "rewards_of": len(rewards),
+        "groups_all_wrong": sum(k == 0 for k, _ in per_group),
+        "groups_all_correct": sum(0 < n == k for k, n in per_group),
+        "groups_mixed": sum(0 < k < n for k, n in per_group),
+        "unique": len({s.completion.text for s in samples}),
+        "unique_of": len(samples),
+        "unscored": len(samples) - len(rewards),
+        "length_mean": fmean(len(s.completion.ids) for s in samples),
+        "tokens": sum(len(s.completion.ids) for s in samples),
+    }
+    if correct:
+        fields["correct_reward_mean"] = fmean(correct)
+    if rewards:
+        fields["reward_mean"], fields["reward_std"] = fmean(rewards), pstdev(rewards)
+        fields["verdict"] = verdict_of(len(correct) / len(rewards))
+    verdicts = [sample.verdict for sample in samples if sample.reward is not None]
+    return {**fields, **_verdict_ratios(verdicts), **_effective(groups, state)}
+
+
+def _verdict_ratios(verdicts: Sequence[Verdict]) -> Mapping[str, float]:
+    if not verdicts:
+        return {}
+    ratios = {
+        "tests_pass_ratio": fmean(v.passed for v in verdicts),
+        "trivial_ratio": fmean(v.trivial for v in verdicts),
+    }
+    if verdicts[0].compiled is not None:
+        ratios["compile_ratio"] = fmean(bool(v.compiled) for v in verdicts)
+    return ratios
+
+
+def _effective(groups: Sequence[Group], state: TrainingState) -> Mapping[str, float]:
+    """Effective sample size of the MaxRL weights, at the temperature and at half and double it."""
+    if OBJECTIVES[state.objective].algorithm is not Algorithm.MAXRL:
+        return {}
+    correct = [
+        [reward for s, reward in scored(group) if s.is_correct(state.correctness_threshold)]
+        for group in groups
+    ]
+    with_signal = [rewards for rewards in correct if rewards]
+    if not with_signal:
+        return {}
+
+    def mean_effective(temperature: float) -> float:
+        weights = (maxrl_weights(r, [True] * len(r), temperature) for r in with_signal)
+        return fmean(effective_samples(w) for w in weights if w)
+
+    temperature = state.weight_temperature
+    return {
+        "effective_samples": mean_effective(temperature),
+        "effective_of": fmean(len(rewards) for rewards in with_signal),
+        "effective_half": mean_effective(temperature / 2),
+        "effective_double": mean_effective(temperature * 2),
+    }

@@ -1,0 +1,145 @@
+"""Env flags -> one frozen configuration.
+
+Precedence: environment > the shipped model's profile (only when no checkpoint is given) > the
+algorithm's default (MaxRL 8 samples, GRPO 4) > the guide's defaults.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from maxrl_ops.wire.control import TrainingState
+from maxrl_ops.wire.record import Algorithm
+from maxrl_ops.wire.settings import RUN_DIR_ENV, SettingError, Value, from_environment
+from trainer.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
+from trainer.tasks import load_task
+from trainer.tasks.base import Task
+
+# The guide's own numbers where it gives any: 1000 iterations at 1e-5, 2 prompts of 8 samples.
+_DEFAULTS: Mapping[str, Value] = {
+    "reward": "tested",
+    "iterations": 1000,
+    "prompts_per_iteration": 2,
+    "max_new_tokens": 256,
+    "sampling_temperature": 1.0,
+    "weight_temperature": 1.0,
+    "learning_rate": 1e-5,
+    "max_grad_norm": 1.0,
+    "seed": 0,
+    "device": "auto",
+    "evaluate_every": 100,
+    "evaluation_prompts": 48,
+    "checkpoint_every": 50,
+}
+_SAMPLES: Mapping[Algorithm, int] = {Algorithm.MAXRL: 8, Algorithm.GRPO: 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A run's configuration, complete.
+
+    Attributes:
+        run_dir: Where log, control and checkpoints lie.
+        initial: What a control may change later.
+        checkpoint: Hugging Face directory or hub id of the first weights.
+        is_shipped_model: The checkpoint is the task's own small model.
+        evaluate_every: Iterations between evaluations; 0: at start and end only.
+    """
+
+    run_dir: Path
+    task: str
+    reward: str
+    initial: TrainingState
+    checkpoint: str
+    is_shipped_model: bool
+    iterations: int
+    prompts_per_iteration: int
+    max_new_tokens: int
+    sampling_temperature: float
+    max_grad_norm: float
+    seed: int
+    device: str
+    evaluate_every: int
+    evaluation_prompts: int
+    checkpoint_every: int
+
+
+def resolve_objective(use_maxrl: bool | None, objective: str | None) -> str:
+    """The exact formula that the two settings ask for; MaxRL when neither says anything.
+
+    Raises:
+        SettingError: They contradict each other.
+    """
+    if objective is None:
+        algorithm = Algorithm.GRPO if use_maxrl is False else Algorithm.MAXRL
+        return DEFAULT_OBJECTIVE[algorithm]
+    algorithm = OBJECTIVES[objective].algorithm
+    if use_maxrl is not None and use_maxrl != (algorithm is Algorithm.MAXRL):
+        raise SettingError(
+            f"USE_MAXRL={str(use_maxrl).lower()} and MAXRL_OBJECTIVE={objective} contradict each "
+            f"other: {objective} is a {algorithm} objective; leave one of them out"
+        )
+    return objective
+
+
+def load_config(env: Mapping[str, str]) -> tuple[Config, Task]:
+    """The configuration of `env`, and its task.
+
+    Raises:
+        SettingError: A variable is wrong or unknown, or two contradict each other.
+    """
+    given = from_environment(env)
+    task = load_task(str(given.get("task", "rust")))
+    objective = resolve_objective(
+        cast("bool | None", given.get("use_maxrl")), cast("str | None", given.get("objective"))
+    )
+    is_shipped = "checkpoint" not in given
+    values: dict[str, Value] = {
+        **_DEFAULTS,
+        "correctness_threshold": task.reference_threshold,
+        "n_samples": _SAMPLES[OBJECTIVES[objective].algorithm],
+        **(task.profile if is_shipped else {}),
+        **given,
+    }
+    if values["reward"] not in task.reward_profiles:
+        raise SettingError(
+            f"MAXRL_REWARD={values['reward']!r} does not fit the task {task.name}: "
+            f"give {' or '.join(task.reward_profiles)}"
+        )
+    if is_shipped and task.model_dir is None:
+        raise SettingError(f"the task {task.name} ships no model: give MAXRL_CHECKPOINT")
+    return _build(values, objective, task, Path(env.get(RUN_DIR_ENV, "maxrl-run"))), task
+
+
+def _build(values: Mapping[str, Value], objective: str, task: Task, run_dir: Path) -> Config:
+    def whole(key: str) -> int:
+        return int(values[key])
+
+    def real(key: str) -> float:
+        return float(values[key])
+
+    return Config(
+        run_dir=run_dir.absolute(),
+        task=task.name,
+        reward=str(values["reward"]),
+        initial=TrainingState(
+            objective=objective,
+            correctness_threshold=real("correctness_threshold"),
+            weight_temperature=real("weight_temperature"),
+            n_samples=whole("n_samples"),
+            learning_rate=real("learning_rate"),
+        ),
+        checkpoint=str(values.get("checkpoint", task.model_dir)),
+        is_shipped_model="checkpoint" not in values,
+        iterations=whole("iterations"),
+        prompts_per_iteration=whole("prompts_per_iteration"),
+        max_new_tokens=whole("max_new_tokens"),
+        sampling_temperature=real("sampling_temperature"),
+        max_grad_norm=real("max_grad_norm"),
+        seed=whole("seed"),
+        device=str(values["device"]),
+        evaluate_every=whole("evaluate_every"),
+        evaluation_prompts=whole("evaluation_prompts"),
+        checkpoint_every=whole("checkpoint_every"),
+    )

@@ -1,0 +1,103 @@
+"""The trainer's side of control: read at an iteration boundary, check, record, use, echo.
+
+A resumed run replays applied.jsonl at the recorded iterations and reads control/ only beyond
+them, so that killed-and-resumed equals never-killed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+
+from maxrl_ops.wire.control import (
+    Applied,
+    Control,
+    TrainingState,
+    append_applied,
+    read_applied,
+    read_newest,
+)
+from maxrl_ops.wire.logformat import number
+from maxrl_ops.wire.record import Change, ControlApplied, ControlRejected
+from maxrl_ops.wire.rundir import RunDir
+from maxrl_ops.wire.settings import SETTINGS, SettingError, to_text
+from trainer.objectives import OBJECTIVES
+from trainer.tasks.base import Task
+
+Echo = ControlApplied | ControlRejected
+
+
+class ControlPort:
+    """What is in force, and what the control directory asks to change about it.
+
+    Attributes:
+        state: In force now.
+        revision: The newest control that was applied; 0 before the first.
+    """
+
+    def __init__(self, run: RunDir, task: Task, initial: TrainingState, resumed_from: int) -> None:
+        self._run, self._task = run, task
+        self._recorded = read_applied(run.applied)
+        self.state = initial
+        self.revision = 0
+        self._seen = 0
+        for applied in self._recorded:
+            if applied.iteration <= resumed_from:
+                self._take_over(applied)
+
+    def _take_over(self, applied: Applied) -> None:
+        self._seen = max(self._seen, applied.revision)
+        if applied.rejected is None:
+            self.state, self.revision = applied.state, applied.revision
+
+    def at_boundary(self, iteration: int) -> list[Echo]:
+        """Bring `state` to what holds from `iteration` on; what the log must say about it."""
+        replayed = [applied for applied in self._recorded if applied.iteration == iteration]
+        is_past = not self._recorded or iteration > self._recorded[-1].iteration
+        return [self._use(a) for a in (self._poll(iteration) if is_past else replayed)]
+
+    def _use(self, applied: Applied) -> Echo:
+        before = self.state
+        self._take_over(applied)
+        if applied.rejected is not None:
+            return ControlRejected(applied.revision, applied.rejected)
+        return ControlApplied(applied.revision, applied.iteration, _changes(before, self.state))
+
+    def _poll(self, iteration: int) -> list[Applied]:
+        """Look into control/, and record each finding before anything uses it."""
+        found = read_newest(self._run.control, above=self._seen)
+        rejections: Mapping[int, str] = {
+            revision: f"unreadable, skipped: {why}" for revision, why in found.unreadable.items()
+        }
+        findings = [Applied(r, iteration, self.state, rejections[r]) for r in sorted(rejections)]
+        if found.newest is not None:
+            findings.insert(0, self._judge(found.newest, iteration))
+        for applied in findings:
+            append_applied(self._run.applied, applied)
+        return findings
+
+    def _judge(self, control: Control, iteration: int) -> Applied:
+        why = self._objection(control.state)
+        state = self.state if why else control.state
+        return Applied(control.revision, iteration, state, why)
+
+    def _objection(self, wanted: TrainingState) -> str | None:
+        """Why `wanted` cannot be used, or None."""
+        if wanted.objective not in OBJECTIVES:
+            return f"objective {wanted.objective!r} is not one of {', '.join(OBJECTIVES)}"
+        low, high = self._task.threshold_bounds
+        threshold = wanted.correctness_threshold
+        if threshold != self.state.correctness_threshold and not low <= threshold <= high:
+            return (
+                f"correctness_threshold {number(threshold)} is outside the task's bounds "
+                f"{number(low)} to {number(high)}"
+            )
+        for key in ("weight_temperature", "n_samples", "learning_rate"):
+            try:
+                SETTINGS[key].parse(to_text(getattr(wanted, key)), key)
+            except SettingError as error:
+                return str(error)
+        return None
+
+
+def _changes(before: TrainingState, after: TrainingState) -> tuple[Change, ...]:
+    pairs = ((f.name, getattr(after, f.name), getattr(before, f.name)) for f in fields(after))
+    return tuple(Change(key, str(new), str(old)) for key, new, old in pairs if new != old)

@@ -1,0 +1,226 @@
+"""The training loop: sample, verify, weigh, step; save and evaluate when it is time."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+import torch
+
+from maxrl_ops.wire.documents import Heartbeat
+from maxrl_ops.wire.record import (
+    CheckpointSaved,
+    IterationRecord,
+    RunEnded,
+    RunStarted,
+    UpdateSkipped,
+)
+from maxrl_ops.wire.rundir import RunDir
+from trainer import checkpoint
+from trainer.batch import describe, judge, terms_of
+from trainer.config import Config
+from trainer.control_port import ControlPort
+from trainer.errors import ExitCode, TrainerError
+from trainer.evaluate import evaluate
+from trainer.objectives import OBJECTIVES
+from trainer.policy import choose_device, load_policy
+from trainer.run_log import RunLog
+from trainer.sampler import sample
+from trainer.samples_file import append_samples
+from trainer.seeds import derive_seed, seed_everything
+from trainer.tasks.base import Task
+from trainer.update import UpdateResult, train_step
+
+
+def utc_now() -> str:
+    """The time, RFC 3339 in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Wall time by phase, in seconds, telling the supervisor each phase as it begins."""
+
+    run: RunDir
+    iteration: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    _phase: str = "load"
+    _since: float = field(default_factory=time.monotonic)
+
+    def enter(self, phase: str) -> None:
+        """End the current phase and begin `phase`."""
+        now = time.monotonic()
+        self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + now - self._since
+        self._phase, self._since = phase, now
+        Heartbeat(phase, self.iteration, utc_now()).save(self.run)
+
+
+class Trainer:
+    """A run from its configuration to its last iteration."""
+
+    def __init__(
+        self,
+        config: Config,
+        task: Task,
+        log: RunLog,
+        attempt: int,
+        stop_requested: Callable[[], bool],
+    ) -> None:
+        """Load the newest checkpoint of the run, or the model it starts from.
+
+        Raises:
+            TrainerError: The device or the checkpoint cannot be used.
+        """
+        self.config, self.task, self.log = config, task, log
+        self.run_dir = RunDir(config.run_dir)
+        self._stop_requested = stop_requested
+        self.watch = Stopwatch(self.run_dir)
+        Heartbeat("load", 0, utc_now()).save(self.run_dir)
+        device, device_name = choose_device(config.device)
+        resumed = checkpoint.newest(self.run_dir)
+        self.policy = load_policy(str(resumed.model) if resumed else config.checkpoint, device)
+        self.optimizer = torch.optim.AdamW(
+            self.policy.model.parameters(), lr=config.initial.learning_rate, weight_decay=0.0
+        )
+        if resumed is not None:
+            checkpoint.restore_optimizer(resumed, self.optimizer)
+        self.done = resumed.iteration if resumed else 0
+        self._is_fresh = resumed is None
+        self.control = ControlPort(self.run_dir, task, config.initial, self.done)
+        log.write(self._header(attempt, device_name, resumed.iteration if resumed else None))
+
+    def _header(self, attempt: int, device: str, resumed_from: int | None) -> RunStarted:
+        config, state, task = self.config, self.control.state, self.task
+        shipped = "shipped with the task, " if config.is_shipped_model else f"{config.checkpoint}, "
+        return RunStarted(
+            algorithm=OBJECTIVES[state.objective].algorithm,
+            objective=state.objective,
+            task=task.name,
+            model=shipped + self.policy.describe(),
+            device=device,
+            reward=config.reward,
+            seed=config.seed,
+            target_iterations=config.iterations,
+            prompts_per_iteration=config.prompts_per_iteration,
+            n_samples=state.n_samples,
+            correctness_threshold=state.correctness_threshold,
+            weight_temperature=state.weight_temperature,
+            learning_rate=state.learning_rate,
+            reference_threshold=task.reference_threshold,
+            bounds=task.threshold_bounds,
+            attempt=attempt,
+            resumed_from=resumed_from,
+        )
+
+    def train(self) -> ExitCode:
+        """Run to the last iteration, or until a stop is requested.
+
+        A stop is answered at an iteration's boundary, with a checkpoint: nothing is lost.
+        """
+        if self._is_fresh:
+            self._evaluate(0)
+        for iteration in range(self.done + 1, self.config.iterations + 1):
+            if self._stop_requested():
+                self._save(self.done)
+                self.log.write(RunEnded("stopped", f"after iteration {self.done}"))
+                return ExitCode.STOPPED
+            self._iterate(iteration)
+            self.done = iteration
+            is_last = iteration == self.config.iterations
+            if _is_due(iteration, self.config.evaluate_every) or is_last:
+                self._evaluate(iteration)
+            if _is_due(iteration, self.config.checkpoint_every) or is_last:
+                self._save(iteration)
+        self.log.write(RunEnded("finished", f"{self.config.iterations} iterations"))
+        return ExitCode.FINISHED
+
+    def _iterate(self, iteration: int) -> None:
+        config, watch = self.config, Stopwatch(self.run_dir, iteration)
+        self.watch = watch
+        for echo in self.control.at_boundary(iteration):
+            self.log.write(echo)
+        state = self.control.state
+
+        watch.enter("sample")
+        random = Random(derive_seed(config.seed, iteration, "prompts"))
+        prompts = self.task.training_prompts(random, config.prompts_per_iteration)
+        seed_everything(config.seed, iteration, "sample")
+        completions = sample(
+            self.policy,
+            prompts,
+            state.n_samples,
+            config.max_new_tokens,
+            config.sampling_temperature,
+            self.task.answer_end,
+        )
+        watch.enter("verify")
+        groups = judge(completions, self.task, config.reward)
+
+        watch.enter("update")
+        terms = terms_of(groups, state)
+        update = None
+        if terms:
+            for parameters in self.optimizer.param_groups:
+                parameters["lr"] = state.learning_rate
+            update = train_step(
+                self.policy,
+                self.optimizer,
+                terms,
+                config.sampling_temperature,
+                config.max_grad_norm,
+            )
+        watch.enter("idle")
+
+        if update is not None and update.skipped is not None:
+            self.log.write(UpdateSkipped(iteration, update.skipped))
+        self.log.write(
+            IterationRecord(
+                iteration=iteration,
+                target_iterations=config.iterations,
+                learning_rate=state.learning_rate,
+                control_revision=self.control.revision or None,
+                at=utc_now(),
+                **_times(watch),
+                **_figures(update),
+                **describe(groups, state, self.task),
+            )
+        )
+        append_samples(self.run_dir, iteration, groups)
+
+    def _evaluate(self, iteration: int) -> None:
+        self.watch.iteration = iteration
+        self.watch.enter("evaluate")
+        self.log.write(evaluate(self.policy, self.task, self.config, iteration))
+
+    def _save(self, iteration: int) -> None:
+        self.watch.iteration = iteration
+        self.watch.enter("checkpoint")
+        began = time.monotonic()
+        try:
+            checkpoint.save(self.run_dir, iteration, self.policy, self.optimizer)
+        except OSError as error:
+            raise TrainerError(
+                f"checkpoint {iteration} cannot be written to {self.run_dir.checkpoints}: "
+                f"{error.strerror or error}; the one before it is still there",
+                ExitCode.CRASHED,
+            ) from error
+        self.log.write(CheckpointSaved(iteration, time.monotonic() - began))
+
+
+def _is_due(iteration: int, every: int) -> bool:
+    return every > 0 and iteration % every == 0
+
+
+def _times(watch: Stopwatch) -> dict[str, Any]:
+    phases = ("sample", "verify", "update")
+    times = {f"{phase}_time": watch.seconds[phase] for phase in phases}
+    return {**times, "duration": sum(times.values())}
+
+
+def _figures(update: UpdateResult | None) -> dict[str, Any]:
+    """Loss, gradient norm and entropy; nothing at all where no group carried signal."""
+    if update is None:
+        return {}
+    return {"loss": update.loss, "grad_norm": update.grad_norm, "entropy": update.entropy}

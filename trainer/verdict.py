@@ -1,0 +1,45 @@
+"""What a verifier found out about one completion."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One completion's verdict, before any reward is computed from it.
+
+    Attributes:
+        parsed: The completion, together with its prompt, is syntactically well formed.
+        compiled: It compiles without an error; None for a task that compiles nothing.
+        errors: Errors of the code itself (a compiler's summary lines do not count).
+        warnings: Warnings of the code itself, known only once it compiles.
+        tests_passed: Test cases that passed.
+        tests_total: Test cases there are; 0 for a task without tests.
+        trivial: The body ignores its parameters or only panics, loops or says `todo!`.
+        refused: The construct for which the code was not compiled at all, for example `env!`.
+        unscored: Why no verdict could be reached (a deadline, a dead compiler). The sample is then
+            left out of its group, and nothing else here means anything.
+    """
+
+    parsed: bool
+    compiled: bool | None = None
+    errors: int = 0
+    warnings: int = 0
+    tests_passed: int = 0
+    tests_total: int = 0
+    trivial: bool = False
+    refused: str | None = None
+    unscored: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Parses, compiles, and passes every test; where a task has none, is not trivial."""
+        if self.unscored is not None or not self.parsed or self.compiled is False:
+            return False
+        if self.tests_total:
+            return self.tests_passed == self.tests_total
+        return not self.trivial
+
+    @property
+    def clean(self) -> bool:
+        """Passed without a warning."""
+        return self.passed and self.errors == 0 and self.warnings == 0

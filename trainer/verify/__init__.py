@@ -1,0 +1,1 @@
+"""Verdicts about Rust code nobody vouches for: compiled in batches, run in sandboxes."""

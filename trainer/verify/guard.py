@@ -1,0 +1,229 @@
+"""What is read off the source before a compiler sees it: well formed, allowed, trivial.
+
+The guard keeps one candidate from changing another's verdict (they share a crate) and keeps the
+compiler from reading the host. The sandbox is the wall; this is the sign in front of it. Nothing
+here recurses, so that deep nesting costs memory but no stack.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import tree_sitter_rust
+from tree_sitter import Language, Node, Parser
+
+MAX_BYTES = 32 * 1024
+MAX_DEPTH = 200  # of the syntax tree; 20,000 nested parentheses crash rustc
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_ALLOWED_MACROS = _words(
+    "vec matches format write writeln panic todo unimplemented unreachable assert assert_eq"
+    " assert_ne debug_assert debug_assert_eq debug_assert_ne"
+)
+# What a pure function may need: nothing that reads the host, waits, spawns or prints.
+_ALLOWED_MODULES = _words(
+    "any array ascii bool borrow boxed cell char clone cmp collections convert default error f32"
+    " f64 fmt hash i8 i16 i32 i64 i128 isize iter marker mem num ops option prelude primitive rc"
+    " result slice str string u8 u16 u32 u64 u128 usize vec"
+)
+_REFUSED_WORDS = _words("unsafe extern crate super mod trait static macro macro_rules!")
+# `if !(x)` inside a macro's arguments is no macro call named `if`.
+_KEYWORDS = _words("as break else if in let loop match move mut ref return while yield where dyn")
+_OPAQUE = _words(
+    "line_comment block_comment string_literal raw_string_literal char_literal lifetime"
+)
+_COMMENTS = frozenset({"line_comment", "block_comment"})
+_GIVING_UP = frozenset({"todo", "unimplemented", "panic", "unreachable"})
+
+_RUST = Language(tree_sitter_rust.language())
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the source looks like.
+
+    Attributes:
+        parsed: Well formed, and exactly one function of the expected name besides comments.
+        refused: The construct that keeps it from being compiled, or None.
+        trivial: It uses none of its parameters, or does nothing but give up or loop.
+    """
+
+    parsed: bool
+    refused: str | None = None
+    trivial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """A leaf of the syntax tree; `kind` is its parent's type."""
+
+    text: str
+    kind: str
+
+
+def read(source: str, function: str) -> Reading:
+    """Judge `source`, a whole file that should hold nothing but `function`; never raises.
+
+    Something too long is not even parsed: no credit for well-formedness can be had by length.
+    """
+    try:
+        encoded = source.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return Reading(parsed=False)
+    if len(encoded) > MAX_BYTES:
+        return Reading(parsed=False, refused=f"more than {MAX_BYTES} bytes")
+    root = Parser(_RUST).parse(encoded).root_node
+    if root.has_error or "\0" in source:
+        return Reading(parsed=False)
+    items = [child for child in root.children if child.type not in _COMMENTS]
+    if any(item.type in ("attribute_item", "inner_attribute_item") for item in items):
+        return Reading(parsed=True, refused="attribute")
+    if len(items) != 1 or not _is_function(items[0], function):
+        return Reading(parsed=False)
+    refused = _strange_character(source) or _refused_construct(root)
+    return Reading(parsed=True, refused=refused, trivial=_is_trivial(items[0]))
+
+
+def _is_function(item: Node, name: str) -> bool:
+    return item.type == "function_item" and _text(item.child_by_field_name("name")) == name
+
+
+def _text(node: Node | None) -> str:
+    return "" if node is None or node.text is None else node.text.decode()
+
+
+def _walk(root: Node) -> Iterator[tuple[Node, int]]:
+    """All nodes with their depth, in source order; comments and literals are not entered."""
+    stack = [(root, 0)]
+    while stack:
+        node, depth = stack.pop()
+        yield node, depth
+        if node.type not in _OPAQUE:
+            stack.extend((child, depth + 1) for child in reversed(node.children))
+
+
+def _strange_character(source: str) -> str | None:
+    """Characters on which rustc's and tree-sitter's idea of a line or a space may differ."""
+    for character in source:
+        if character not in "\n\t" and not character.isprintable():
+            return f"character U+{ord(character):04X}"
+    return None
+
+
+def _refused_construct(root: Node) -> str | None:
+    tokens = []
+    for node, depth in _walk(root):
+        if depth > MAX_DEPTH:
+            return f"nesting deeper than {MAX_DEPTH}"
+        if node.child_count == 0 and node.type not in _OPAQUE:
+            kind = "" if node.parent is None else node.parent.type
+            tokens.append(_Token(_text(node).removeprefix("r#"), kind))
+    tokens += [_Token("", "")] * 2  # so that looking ahead never runs out
+    for index, token in enumerate(tokens[:-2]):
+        before = tokens[index - 1].text if index else ""
+        refused = _refused_token(token, before, tokens[index + 1].text, tokens[index + 2].text)
+        if refused is None and token.text in ("std", "core", "alloc"):
+            refused = _refused_path(tokens, index)
+        if refused is not None:
+            return refused
+    return None
+
+
+def _refused_token(token: _Token, before: str, after: str, second: str) -> str | None:
+    """What is wrong with one token, looking one back and two ahead."""
+    word = token.text
+    if word in _REFUSED_WORDS and (word, before) != ("static", "'"):  # a lifetime
+        return word
+    if word == "impl" and token.kind != "abstract_type":  # `-> impl Iterator` is fine
+        return word
+    if word == "#":
+        return "attribute"
+    if word == "self" and after == "::":
+        return "self::"
+    is_call = after == "!" and second in ("(", "[", "{") and (word[:1].isalpha() or word[:1] == "_")
+    if is_call and word not in _KEYWORDS and (word not in _ALLOWED_MACROS or before == "::"):
+        return f"{word}!"
+    return None
+
+
+def _refused_path(tokens: list[_Token], index: int) -> str | None:
+    """What is wrong with the path that starts at `tokens[index]`, which names a standard crate."""
+    root = tokens[index].text
+    if tokens[index + 1].text != "::":
+        # A variable may be called `core`; `use std as s` would hide what follows.
+        return root if tokens[index].kind.startswith("use_") else None
+    if tokens[index + 2].text != "{":
+        return _refused_module(root, tokens[index + 2].text)
+    depth, first = 0, False  # use std::{cmp, collections::{HashMap, HashSet}};
+    for token in tokens[index + 2 :]:
+        if first and depth == 1 and (refused := _refused_module(root, token.text)):
+            return refused
+        depth += (token.text == "{") - (token.text == "}")
+        first = token.text in ("{", ",")
+        if depth == 0:
+            break
+    return None
+
+
+def _refused_module(root: str, module: str) -> str | None:
+    return None if module in _ALLOWED_MODULES or module == "}" else f"{root}::{module}"
+
+
+def _is_trivial(function: Node) -> bool:
+    body = function.child_by_field_name("body")
+    parameters = function.child_by_field_name("parameters")
+    if body is None or parameters is None:
+        return False
+    statements = [child for child in body.named_children if child.type not in _COMMENTS]
+    if not statements or (len(statements) == 1 and _gives_up(statements[0])):
+        return True
+    names = set()
+    for parameter in parameters.named_children:
+        pattern = parameter.child_by_field_name("pattern")
+        if pattern is not None:
+            names |= _identifiers(pattern)
+    return bool(parameters.named_children) and not (names & _identifiers(body))
+
+
+def _gives_up(statement: Node) -> bool:
+    """`todo!()` and its like, `loop {}`, also as a statement or behind `return`."""
+    while statement.type in ("expression_statement", "return_expression"):
+        if not statement.named_children:
+            return False
+        statement = statement.named_children[0]
+    if statement.type == "macro_invocation":
+        return _text(statement.child_by_field_name("macro")) in _GIVING_UP
+    if statement.type == "loop_expression":
+        block = statement.child_by_field_name("body")
+        return block is not None and all(c.type in _COMMENTS for c in block.named_children)
+    return False
+
+
+def _identifiers(root: Node) -> set[str]:
+    """Names that occur below `root`, except where a `let` binds them or throws a value away."""
+    names = set()
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node.type == "identifier":
+            names.add(_text(node))
+        elif node.type == "string_literal":
+            names |= _inline_arguments(_text(node))
+        elif node.type == "let_declaration":
+            if not _text(node.child_by_field_name("pattern")).startswith("_"):
+                stack += [
+                    part
+                    for field in ("value", "alternative")
+                    if (part := node.child_by_field_name(field)) is not None
+                ]
+            continue
+        stack += node.children
+    return names
+
+
+def _inline_arguments(literal: str) -> set[str]:
+    """Names in braces, as in `format!("{name:?}")`; a few too many outside of a format string."""
+    return {part.partition("}")[0].partition(":")[0].strip() for part in literal.split("{")[1:]}

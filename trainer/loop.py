@@ -72,6 +72,7 @@ class Trainer:
 
         Raises:
             TrainerError: The device or the checkpoint cannot be used.
+            VerifierUnavailable: The task cannot judge answers on this host.
         """
         self.config, self.task, self.log = config, task, log
         self.run_dir = RunDir(config.run_dir)
@@ -79,6 +80,7 @@ class Trainer:
         self.watch = Stopwatch(self.run_dir)
         Heartbeat("load", 0, utc_now()).save(self.run_dir)
         device, device_name = choose_device(config.device)
+        task.prepare()
         resumed = checkpoint.newest(self.run_dir)
         self.policy = load_policy(str(resumed.model) if resumed else config.checkpoint, device)
         self.optimizer = torch.optim.AdamW(

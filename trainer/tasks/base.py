@@ -49,12 +49,20 @@ class Task(Protocol):
     model_dir: Path | None
     profile: Mapping[str, int | float | str]
 
+    def prepare(self) -> None:
+        """Look for what verdicts need on this host; VerifierUnavailable where it is missing."""
+        ...
+
     def training_prompts(self, rng: Random, count: int) -> list[Prompt]:
         """Draw `count` training prompts, spread evenly over the families."""
         ...
 
     def held_out_prompts(self, count: int) -> list[Prompt]:
         """The first `count` prompts of the fixed evaluation set, balanced over the families."""
+        ...
+
+    def draw_document(self, rng: Random) -> tuple[str, str]:
+        """A prompt and a completion of the corpus that the shipped model was started from."""
         ...
 
     def answer_end(self, prompt: Prompt, completion: str) -> int | None:

@@ -1,0 +1,54 @@
+"""Where the tool keeps its things: the home, and the runs in it."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from maxrl_ops.wire.rundir import RunDir
+from maxrl_ops.wire.settings import HOME_ENV
+
+# Shared by all users of a host, where an administrator has set it up.
+_SYSTEM_HOME = Path("/var/lib/maxrl-ops")
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The directory that holds a host's or a user's runs."""
+
+    path: Path
+
+    @classmethod
+    def find(cls, env: Mapping[str, str]) -> "Home":
+        """The home that `env` names, else the host's where it is readable, else the user's."""
+        if named := env.get(HOME_ENV):
+            return cls(Path(named).absolute())
+        if _SYSTEM_HOME.is_dir() and os.access(_SYSTEM_HOME, os.R_OK | os.X_OK):
+            return cls(_SYSTEM_HOME)
+        return cls(_user_state(env) / "maxrl-ops")
+
+    @property
+    def runs_dir(self) -> Path:
+        """runs/: one directory a run."""
+        return self.path / "runs"
+
+    def run(self, name: str) -> RunDir:
+        """The run of that name, whether or not there is one."""
+        return RunDir(self.runs_dir / name)
+
+    def runs(self) -> list[RunDir]:
+        """Every directory that holds a run.json, by name."""
+        try:
+            directories = sorted(self.runs_dir.iterdir())
+        except FileNotFoundError:
+            return []
+        return [run for path in directories if (run := RunDir(path)).spec.is_file()]
+
+
+def _user_state(env: Mapping[str, str]) -> Path:
+    """The XDG state directory; a relative one does not count, says its specification."""
+    given = Path(env.get("XDG_STATE_HOME", ""))
+    if given.is_absolute():
+        return given
+    home = Path(env["HOME"]) if env.get("HOME") else Path.home()
+    return home / ".local" / "state"

@@ -1,0 +1,83 @@
+"""state.json as its supervisor keeps it: every change at once, or as soon as the disk lets it."""
+
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from maxrl_ops.core.run_state import ENDED, State, enter
+from maxrl_ops.wire.documents import SupervisorState
+from maxrl_ops.wire.rundir import RunDir
+
+
+class StateFile:
+    """A run's state and its file.
+
+    Attributes:
+        value: What holds now, whether or not it could be written.
+        is_saved: The file says the same.
+    """
+
+    def __init__(self, run: RunDir, value: SupervisorState) -> None:
+        self.value = value
+        self.is_saved = True
+        self._run = run
+        self._is_refused = False
+
+    @property
+    def state(self) -> State:
+        """The run's state."""
+        return State(self.value.state)
+
+    @property
+    def has_ended(self) -> bool:
+        """The run is over."""
+        return self.state in ENDED
+
+    def become(self, state: State, **changes: Any) -> None:
+        """Enter `state`, with other changes that belong to it; say so in the supervisor's log.
+
+        Raises:
+            TransitionError: It cannot follow the present one.
+        """
+        if state is not self.state:
+            enter(self.state, state)
+            changes["since"] = utc_now()
+        # Said first: who has seen the state finds its line in the log.
+        attempt, reason = changes.get("attempt", self.value.attempt), changes.get("exit_reason")
+        say(f"attempt {attempt} {state}" + (f": {reason}" if reason else ""))
+        self.change(state=str(state), **changes)
+
+    def change(self, **changes: Any) -> None:
+        """Change fields, and save."""
+        self.value = replace(self.value, **changes)
+        self.is_saved = False
+        self.save()
+
+    def save(self) -> None:
+        """Write what is not written yet; a full disk is said once, and stops no training."""
+        if self.is_saved:
+            return
+        try:
+            self.value.save(self._run)
+        except OSError as error:
+            if not self._is_refused:
+                say(f"{self._run.state} cannot be written, trying again: {error.strerror}")
+            self._is_refused = True
+            return
+        if self._is_refused:
+            say(f"{self._run.state} is written again")
+        self.is_saved, self._is_refused = True, False
+
+
+def utc_now() -> str:
+    """The time, RFC 3339 in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def say(message: str) -> None:
+    """A line of the supervisor's log, which is its stderr; a full disk may swallow it."""
+    with suppress(OSError):
+        sys.stderr.write(f"{utc_now()} {message}\n")
+        sys.stderr.flush()

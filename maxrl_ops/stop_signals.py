@@ -1,0 +1,28 @@
+"""Signal handlers only enqueue; the loop that waits on the queue acts."""
+
+import signal
+import socket
+
+
+class StopSignals:
+    """SIGTERM and SIGINT as a queue that select(2) can wait for; SIGHUP means nothing."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        # A handler, though an idle one: an ignored signal would stay ignored in the trainer.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda _number, _frame: None)
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when a signal has come."""
+        return self._reader.fileno()
+
+    def take(self) -> int:
+        """How many requests to stop have come since the last call."""
+        try:
+            return sum(n in (signal.SIGTERM, signal.SIGINT) for n in self._reader.recv(4096))
+        except BlockingIOError:
+            return 0

@@ -1,0 +1,347 @@
+"""`python -P -m maxrl_ops.supervisor RUN_DIR`: starts, watches, restarts and stops one trainer.
+
+Light: neither torch nor typer. It outlives whoever spawned it; one that is killed may be spawned
+again, and adopts the trainer it finds.
+"""
+
+import math
+import os
+import random
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from maxrl_ops import locks, processes
+from maxrl_ops.attempt import (
+    Attempt,
+    ending_not_started,
+    ending_unseen,
+    kill_remains,
+    newest_checkpoint,
+    open_for_appending,
+)
+from maxrl_ops.core.run_state import (
+    ENDED,
+    Ending,
+    State,
+    backoff_seconds,
+    failures_in_a_row,
+    judge,
+)
+from maxrl_ops.state_file import StateFile, say, utc_now
+from maxrl_ops.stop_signals import StopSignals
+from maxrl_ops.wire.control import read_newest
+from maxrl_ops.wire.documents import Exit, RunSpec, SupervisorState
+from maxrl_ops.wire.rundir import DocumentError, RunDir
+from maxrl_ops.wire.settings import SettingError
+
+_TICK_SECONDS = 0.25
+# How long a person who asks twice has to wait.
+_SHORT_GRACE_SECONDS = 10.0
+_KEPT_EXITS = 20
+# The kernel needs a moment to bury what was killed, and its locks.
+_LOCK_SECONDS = 2.0
+_OK, _FAILED, _CONFIGURATION, _NOT_FOUND, _IN_USE, _NOT_UP = range(6)
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """The supervisor's own settings.
+
+    Attributes:
+        stop_grace: Seconds from TERM to KILL: time for an iteration and a checkpoint.
+        backoff_scale: Multiplies the pauses before restarts.
+    """
+
+    stop_grace: float
+    backoff_scale: float
+
+    @classmethod
+    def of(cls, env: Mapping[str, str]) -> "Tuning":
+        """Read MAXRL_OPS_STOP_GRACE_SECONDS and MAXRL_OPS_BACKOFF_SCALE.
+
+        Raises:
+            SettingError: One of them is not a number of 0 or more.
+        """
+        return cls(
+            stop_grace=_number(env, "MAXRL_OPS_STOP_GRACE_SECONDS", 900.0),
+            backoff_scale=_number(env, "MAXRL_OPS_BACKOFF_SCALE", 1.0),
+        )
+
+
+def _number(env: Mapping[str, str], name: str, default: float) -> float:
+    with suppress(ValueError):
+        value = float(env.get(name) or default)
+        if math.isfinite(value) and value >= 0:
+            return value
+    raise SettingError(f"{name}={env[name]!r} is not allowed: give a number of 0 or more")
+
+
+class Supervisor:
+    """One run's supervisor, from taking over to the run's end."""
+
+    def __init__(self, run: RunDir, spec: RunSpec, state: SupervisorState, tuning: Tuning) -> None:
+        """Prepare to go on from `state`; the caller holds the run's supervisor lock."""
+        self._run, self._spec, self._tuning = run, spec, tuning
+        self._file = StateFile(run, state)
+        self._signals = StopSignals()
+        self._lock: int | None = None
+        self._attempt: Attempt | None = None
+        self._due = 0.0
+        self._failures = 0
+        self._checkpoint = newest_checkpoint(run)
+        self._control = 0
+        self._stop_signals = 0
+        self._stop_deadline: float | None = None
+        self._is_killed = False
+
+    def supervise(self) -> int:
+        """Run to the end; the process's exit code.
+
+        Raises:
+            LockHeldError: Somebody trains this run whom no supervisor started.
+        """
+        self._take_over()
+        while not self._file.has_ended:
+            self._heed_wishes()
+            if self._attempt is None:
+                self._start_when_due()
+            elif self._attempt.has_ended():
+                self._conclude(self._attempt)
+            else:
+                self._follow(self._attempt)
+            self._file.save()
+            self._sleep()
+        self._see_it_saved()
+        return _FAILED if self._file.state == State.FAILED else _OK
+
+    # --- What was before ------------------------------------------------------------------------
+
+    def _take_over(self) -> None:
+        """Go on where an earlier supervisor, if any, was cut off."""
+        before = self._file.value
+        self._attempt = Attempt.adopt(self._run, before.trainer)
+        if self._attempt is None and before.trainer is not None:
+            kill_remains(self._run, before.trainer)
+        # An adopted trainer holds the lock, as a rule; it is taken when that one has ended.
+        self._lock = self._take_lock(0.0 if self._attempt else _LOCK_SECONDS)
+        if self._attempt is None and self._lock is None:
+            raise locks.LockHeldError(
+                f"{self._run.lock} is held, and {self._run.state.name} names no living trainer: "
+                f"find who holds it (fuser {self._run.lock}) and end that first"
+            )
+        self._file.change(supervisor=processes.identity_of(os.getpid()))
+        if before.state == State.STOPPING:
+            # The trainer was told; told twice, it would leave without its checkpoint.
+            self._stop_deadline = time.monotonic() + self._tuning.stop_grace
+        if self._attempt is not None:
+            say(f"adopted the trainer, pid {self._attempt.identity.pid}")
+        elif before.attempt and before.state != State.BACKING_OFF:
+            self._judge(ending_unseen(self._run))
+
+    def _take_lock(self, patience: float) -> int | None:
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                return locks.acquire(self._run.lock)
+            except locks.LockHeldError:
+                if time.monotonic() >= deadline:
+                    return None
+                time.sleep(0.05)
+
+    # --- One turn of the loop -------------------------------------------------------------------
+
+    def _heed_wishes(self) -> None:
+        signals = self._signals.take()
+        self._stop_signals += signals
+        if self._stop_deadline is None and (signals or self._control_says_stop()):
+            self._stop()
+        if self._stop_deadline is not None and self._stop_signals > 1:
+            soon = time.monotonic() + _SHORT_GRACE_SECONDS
+            self._stop_deadline = min(self._stop_deadline, soon)
+
+    def _control_says_stop(self) -> bool:
+        try:
+            newest = read_newest(self._run.control, above=self._control).newest
+        except OSError:
+            return False
+        if newest is not None:
+            self._control = newest.revision
+        return newest is not None and newest.lifecycle == "stop"
+
+    def _stop(self) -> None:
+        self._stop_deadline = time.monotonic() + self._tuning.stop_grace
+        if self._attempt is None:
+            self._file.become(State.STOPPED, exit_reason="stopped as asked")
+            return
+        # Saved before it is sent: a supervisor that adopts must not restart what it has stopped.
+        self._file.become(State.STOPPING)
+        self._attempt.terminate()
+
+    def _start_when_due(self) -> None:
+        if self._file.has_ended or time.monotonic() < self._due:
+            return
+        self._lock = self._take_lock(0.0) if self._lock is None else self._lock
+        if self._lock is None:
+            waiting = f"waiting for {self._run.lock}: something the trainer left behind holds it"
+            if self._file.value.exit_reason != waiting:
+                self._file.change(exit_reason=waiting)
+            self._due = time.monotonic() + 1.0
+            return
+        number = self._file.value.attempt + 1
+        self._file.become(
+            State.STARTING,
+            attempt=number,
+            restarts=self._file.value.restarts + (number > 1),
+            exit_reason=None,
+        )
+        try:
+            self._attempt = Attempt.start(self._run, self._spec, number, self._lock)
+        except OSError as error:
+            self._judge(ending_not_started(error))
+            return
+        say(f"attempt {number} started, pid {self._attempt.identity.pid}")
+        self._file.change(trainer=self._attempt.identity)
+        self._follow(self._attempt)
+
+    def _follow(self, attempt: Attempt) -> None:
+        """Look after a trainer that lives."""
+        if self._file.state == State.STARTING and (self._spec.command or attempt.has_begun()):
+            self._file.become(State.RUNNING)
+        if self._stop_deadline is not None and time.monotonic() >= self._stop_deadline:
+            if not self._is_killed:
+                say("the trainer has not stopped in time: killing its group")
+            self._is_killed = True
+            attempt.kill()
+
+    def _conclude(self, attempt: Attempt) -> None:
+        ending = attempt.conclude()
+        self._attempt = None
+        self._judge(ending)
+
+    def _judge(self, ending: Ending) -> None:
+        """Enter the state that follows from how the attempt ended."""
+        newest = newest_checkpoint(self._run)
+        has_progress = newest > self._checkpoint
+        self._failures = failures_in_a_row(self._failures, new_checkpoint=has_progress)
+        self._checkpoint = newest
+        verdict = judge(ending, stop_asked=self._stop_deadline is not None, failures=self._failures)
+        seen = Exit(
+            self._file.value.attempt, utc_now(), ending.code, ending.signal_name, ending.reason
+        )
+        if verdict.state == State.BACKING_OFF:
+            pause = backoff_seconds(self._failures, random.random())
+            self._due = time.monotonic() + pause * self._tuning.backoff_scale
+        self._file.become(
+            verdict.state,
+            trainer=None,
+            exits=(*self._file.value.exits, seen)[-_KEPT_EXITS:],
+            exit_reason=verdict.reason,
+        )
+
+    def _sleep(self) -> None:
+        if self._file.has_ended:
+            return
+        awaited, pause = [self._signals.fileno()], _TICK_SECONDS
+        if self._attempt is not None:
+            awaited.append(self._attempt.fileno())
+        else:
+            pause = min(pause, max(0.0, self._due - time.monotonic()))
+        select.select(awaited, [], [], pause)
+
+    def _see_it_saved(self) -> None:
+        """Wait until the run's end is on disk: who revives us must not start it again."""
+        while not self._file.is_saved and self._run.path.is_dir() and not self._signals.take():
+            select.select([self._signals], [], [], _TICK_SECONDS)
+            self._file.save()
+
+
+def spawn(run: RunDir) -> int:
+    """Start the run's supervisor, detached from this process and its terminal; its pid.
+
+    Raises:
+        OSError: It could not be started.
+    """
+    log = open_for_appending(run.supervisor_log)
+    try:
+        launcher = subprocess.run(
+            [sys.executable, "-P", "-m", "maxrl_ops.supervisor", "--detach", run.path.absolute()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            cwd="/",
+            start_new_session=True,
+            check=True,
+        )
+        return int(launcher.stdout)
+    except (subprocess.CalledProcessError, ValueError):
+        raise OSError(f"the supervisor did not start: see {run.supervisor_log}") from None
+    finally:
+        os.close(log)
+
+
+def _detach() -> None:
+    """Go on in a child that is nobody's: a parent that lives on need not wait for it."""
+    if pid := os.fork():
+        os.write(1, b"%d\n" % pid)
+        os._exit(0)
+    os.dup2(2, 1)
+
+
+def main(arguments: list[str]) -> int:
+    """Supervise the run that `arguments` names; the process's exit code."""
+    if arguments[:1] == ["--detach"]:
+        _detach()
+        arguments = arguments[1:]
+    if len(arguments) != 1:
+        say("usage: python -P -m maxrl_ops.supervisor RUN_DIR")
+        return _CONFIGURATION
+    try:
+        return _supervise(RunDir(Path(arguments[0]).absolute()))
+    except locks.LockHeldError as error:
+        message, code = str(error), _IN_USE
+    except (SettingError, DocumentError) as error:
+        message, code = str(error), _CONFIGURATION
+    except FileNotFoundError as error:
+        message, code = f"{error.filename}: {error.strerror}", _NOT_FOUND
+    except OSError as error:
+        message, code = f"{error.filename or 'the run'}: {error.strerror or error}", _NOT_UP
+    say(f"supervisor: {message}")
+    return code
+
+
+def _supervise(run: RunDir) -> int:
+    tuning = Tuning.of(os.environ)
+    spec = RunSpec.load(run)
+    # Held until this process ends, however it does.
+    locks.acquire(run.supervisor_lock, signed=True)
+    state = _state_before(run)
+    if state.state in ENDED:
+        say(f"supervisor: {run.name} has {state.state} already; a new run can continue it")
+        return _FAILED if state.state == State.FAILED else _OK
+    return Supervisor(run, spec, state, tuning).supervise()
+
+
+def _state_before(run: RunDir) -> SupervisorState:
+    """What an earlier supervisor left.
+
+    Raises:
+        DocumentError: It cannot be understood: better none than a second trainer.
+    """
+    try:
+        before = SupervisorState.load(run)
+        State(before.state)
+    except FileNotFoundError:
+        return SupervisorState(state=State.STARTING, since=utc_now())
+    except ValueError as error:
+        raise DocumentError(f"{error}; if nothing trains {run.name}, remove {run.state}") from None
+    return before
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

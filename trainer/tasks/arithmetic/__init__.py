@@ -1,0 +1,1 @@
+"""The task `arithmetic`: sums and differences; needs no toolchain."""

@@ -1,0 +1,101 @@
+"""The task `rust`."""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from random import Random
+
+from trainer.tasks.base import Prompt
+from trainer.tasks.rust.corpus import draw_document, draw_problem
+from trainer.tasks.rust.families import FAMILIES, Family
+from trainer.verdict import Verdict
+from trainer.verify.rust import Candidate, RustVerifier
+
+_FUNCTION = re.compile(r"pub fn (\w+)")
+# What a brace means nothing in: comments, strings, raw strings, characters. A lifetime is none.
+_SKIPPED = re.compile(
+    r"//[^\n]*|/\*.*?(?:\*/|\Z)|r(#*)\".*?(?:\"\1|\Z)|\"(?:\\.|[^\"\\])*(?:\"|\Z)"
+    r"|'(?:\\[^\n]{1,10}?|[^\\'\n])'|[{}]",
+    re.DOTALL,
+)
+
+
+class RustTask:
+    """Small functions in Rust: the prompt is a doc comment and a signature up to `{`."""
+
+    name = "rust"
+    reference_threshold = 20.0
+    reward_grid = (15.0, 20.0, 25.0, 30.0)
+    threshold_bounds = (15.0, 30.0)
+    reward_profiles = ("tested", "guide")
+    model_dir: Path | None = Path(__file__).parent / "model"
+    profile: Mapping[str, int | float | str] = {
+        "iterations": 40,
+        "prompts_per_iteration": 8,
+        "n_samples": 8,
+        "learning_rate": 3e-4,
+        "max_new_tokens": 64,
+        "evaluate_every": 20,
+        "evaluation_prompts": 96,
+        "checkpoint_every": 5,
+    }
+
+    @cached_property
+    def _verifier(self) -> RustVerifier:
+        return RustVerifier.find()
+
+    def prepare(self) -> None:
+        """Find rustc and the sandbox.
+
+        Raises:
+            VerifierUnavailable: Something is missing; the message says how to get it.
+        """
+        _ = self._verifier
+
+    def training_prompts(self, rng: Random, count: int) -> list[Prompt]:
+        """Prompts of as many different families as there are places."""
+        order = [family for _ in range(-(-count // len(FAMILIES))) for family in _shuffled(rng)]
+        return [draw_problem(family, rng).prompt for family in order[:count]]
+
+    def held_out_prompts(self, count: int) -> list[Prompt]:
+        """The fixed evaluation set: the families in turn, each problem once."""
+        rng = Random("rust held out")
+        found: dict[str, Prompt] = {}
+        while len(found) < count:
+            family = FAMILIES[len(found) % len(FAMILIES)]
+            prompt = draw_problem(family, rng, held_out=True).prompt
+            found.setdefault(prompt.id, prompt)
+        return list(found.values())
+
+    def draw_document(self, rng: Random) -> tuple[str, str]:
+        """A prompt and a completion to start a model from."""
+        return draw_document(rng)
+
+    def answer_end(self, prompt: Prompt, completion: str) -> int | None:  # noqa: ARG002
+        """Just past the brace that closes the function which the prompt opened."""
+        depth = 1
+        for token in _SKIPPED.finditer(completion):
+            depth += {"{": 1, "}": -1}.get(token[0], 0)
+            if depth == 0:
+                return token.end()
+        return None
+
+    def verify(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Verdict]:
+        """Compile and test every completion."""
+        return self._verifier.verify(
+            [
+                Candidate(prompt.text + completion, _function_of(prompt), prompt.tests)
+                for prompt, completion in zip(prompts, completions, strict=True)
+            ]
+        )
+
+
+def _shuffled(rng: Random) -> list[Family]:
+    return rng.sample(FAMILIES, len(FAMILIES))
+
+
+def _function_of(prompt: Prompt) -> str:
+    match = _FUNCTION.search(prompt.text)
+    assert match is not None  # noqa: S101 - prompts are ours
+    return match[1]

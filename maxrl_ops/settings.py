@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from maxrl_ops.wire.rundir import RunDir
+from maxrl_ops.wire.rundir import RunDir, is_run_name
 from maxrl_ops.wire.settings import HOME_ENV
 
 # Shared by all users of a host, where an administrator has set it up.
@@ -37,12 +37,16 @@ class Home:
         return RunDir(self.runs_dir / name)
 
     def runs(self) -> list[RunDir]:
-        """Every directory that holds a run.json, by name."""
+        """Every run directory, by name; also one without run.json, to be shown as damaged."""
         try:
             directories = sorted(self.runs_dir.iterdir())
         except FileNotFoundError:
             return []
-        return [run for path in directories if (run := RunDir(path)).spec.is_file()]
+        return [RunDir(path) for path in directories if _may_be_run(path)]
+
+
+def _may_be_run(path: Path) -> bool:
+    return is_run_name(path.name) and path.is_dir()
 
 
 def _user_state(env: Mapping[str, str]) -> Path:

@@ -205,6 +205,9 @@ class Supervisor:
         except OSError as error:
             self._judge(ending_not_started(error))
             return
+        except ValueError as error:  # A NUL in the command, say: no kernel will ever take it.
+            self._judge(Ending(error=f"cannot be started: {error}", is_permanent=True))
+            return
         say(f"attempt {number} started, pid {self._attempt.identity.pid}")
         self._file.change(trainer=self._attempt.identity)
         self._follow(self._attempt)

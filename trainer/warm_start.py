@@ -37,7 +37,13 @@ _SHAPES: dict[str, tuple[int, int, int, int, int, int]] = {
 def train_tokenizer(task: Task, vocabulary: int, rng: Random) -> PreTrainedTokenizerFast:
     """A byte-level BPE over the corpus; every text has a tokenisation."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    # Digits stand alone, so that a constant never seen before is copied like any other.
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,

@@ -210,6 +210,13 @@ def test_a_program_that_is_not_there(make: Make) -> None:
     )
 
 
+def test_a_command_that_no_kernel_takes(make: Make) -> None:
+    running = make("", command=("/bin/echo", "a\0b"))
+    running.supervise()
+    state = running.ended(1)
+    assert (state.state, state.exit_reason) == ("failed", "cannot be started: embedded null byte")
+
+
 def test_what_a_trainer_leaves_behind_does_not_survive_it(make: Make) -> None:
     running = make(
         "child = subprocess.Popen(['sleep', '600'], close_fds=False)\n"

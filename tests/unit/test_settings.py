@@ -52,13 +52,13 @@ def test_else_it_is_the_users(env: dict[str, str], path: str) -> None:
     assert Home.find(env).path == Path(path)
 
 
-def test_runs_are_directories_with_a_run_json_by_name(tmp_path: Path) -> None:
+def test_runs_are_directories_by_name_the_damaged_too(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     assert home.runs() == []
-    for name in ("rust-2", "adder", "being-made"):
+    for name in ("rust-2", "adder", "damaged", ".aside"):
         home.run(name).path.mkdir(parents=True)
     (home.runs_dir / "notes.txt").write_text("not a run")
     for name in ("rust-2", "adder"):
         home.run(name).spec.write_text("{}")
-    assert [run.name for run in home.runs()] == ["adder", "rust-2"]
+    assert [run.name for run in home.runs()] == ["adder", "damaged", "rust-2"]
     assert home.runs()[0] == home.run("adder")

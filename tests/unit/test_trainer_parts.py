@@ -1,0 +1,236 @@
+"""The trainer's parts that need no model: rewards, groups, evaluation figures, control."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from maxrl_ops.wire.control import Control, TrainingState, path_of, publish, read_applied
+from maxrl_ops.wire.record import ControlApplied, ControlRejected
+from maxrl_ops.wire.rundir import RunDir
+from maxrl_ops.wire.settings import SettingError
+from trainer.batch import Sample, describe, judge, terms_of
+from trainer.config import load_config
+from trainer.control_port import ControlPort
+from trainer.evaluate import pass_at_k, summarise
+from trainer.reward import PROFILES
+from trainer.sampler import Completion
+from trainer.tasks.arithmetic.task import ArithmeticTask
+from trainer.tasks.base import Prompt
+from trainer.verdict import Verdict
+
+STATE = TrainingState("maxrl", 20.0, 1.0, 4, 3e-4)
+TASK = ArithmeticTask()
+
+UNPARSED = Verdict(parsed=False, compiled=False, errors=1, tests_total=6)
+BROKEN = Verdict(parsed=True, compiled=False, errors=3, tests_total=6)
+WRONG = Verdict(parsed=True, compiled=True, tests_passed=5, tests_total=6)
+WARNED = Verdict(parsed=True, compiled=True, warnings=2, tests_passed=6, tests_total=6)
+RIGHT = Verdict(parsed=True, compiled=True, tests_passed=6, tests_total=6)
+TRIVIAL = Verdict(parsed=True, compiled=True, trivial=True)
+LOST = Verdict(parsed=True, compiled=True, unscored="deadline", tests_total=6)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "gated", "plain"),
+    [
+        (UNPARSED, 0, -2),
+        (BROKEN, 8, 8 - 6),
+        (WRONG, 8, 24),
+        (WARNED, 18, 22),
+        (RIGHT, 23, 24),
+        (TRIVIAL, 8, 24),
+    ],
+)
+def test_rewards(verdict: Verdict, gated: float, plain: float) -> None:
+    assert PROFILES["tested"](verdict).total == gated
+    assert PROFILES["guide"](verdict).total == plain
+
+
+@pytest.mark.parametrize(
+    ("n", "c", "k", "expected"),
+    [(10, 3, 5, 0.916667), (32, 2, 8, 0.443548), (8, 1, 4, 0.5), (4, 2, 3, 1.0), (8, 0, 8, 0.0)],
+)
+def test_pass_at_k(n: int, c: int, k: int, expected: float) -> None:
+    assert pass_at_k(n, c, k) == pytest.approx(expected, abs=1e-6)
+
+
+def test_evaluation_figures() -> None:
+    told = summarise(7, [RIGHT, WRONG, BROKEN, LOST], [RIGHT, UNPARSED], threshold=20.0)
+    # Two prompts with two samples each: 1/2 and 0/2; se = stdev(.5, 0) / sqrt(2) = .25
+    assert (told.greedy, told.pass_at_k) == (0.5, {1: 0.25, 2: 0.5})
+    assert told.se == pytest.approx(0.25)
+    assert (told.compile_ratio, told.wrong_ratio) == (0.75, 0.25)
+
+
+def group(*verdicts: Verdict, profile: str = "tested") -> list[Sample]:
+    prompt = Prompt("p", "f", "1+1=", ("2",))
+    return [
+        Sample(
+            Completion(prompt, (1,), (2, 3), str(i)),
+            verdict,
+            None if verdict.unscored else PROFILES[profile](verdict),
+        )
+        for i, verdict in enumerate(verdicts)
+    ]
+
+
+def test_only_groups_with_signal_count_and_only_scored_samples() -> None:
+    groups = [group(RIGHT, RIGHT, WRONG, LOST), group(WRONG, BROKEN, UNPARSED, UNPARSED)]
+    terms = terms_of(groups, STATE)
+    assert [t.coefficient for t in terms] == [0.5, 0.5]
+    told = describe(groups, STATE, TASK)
+    assert (told["n_correct"], told["n_total"], told["unscored"]) == (2, 7, 1)
+    assert (told["groups_all_wrong"], told["groups_all_correct"], told["groups_mixed"]) == (1, 0, 1)
+    assert told["rewards_above"] == {15.0: 2, 20.0: 2, 25.0: 0, 30.0: 0}
+    assert told["effective_samples"] == pytest.approx(2.0)
+    assert told["compile_ratio"] == pytest.approx(4 / 7)
+
+
+def test_grpo_pushes_wrong_samples_down() -> None:
+    state = TrainingState("grpo", 20.0, 1.0, 4, 3e-4)
+    terms = terms_of([group(RIGHT, WRONG, WRONG, WRONG), group(RIGHT, RIGHT)], state)
+    signs = [math.copysign(1, t.coefficient) for t in terms]
+    assert signs == [1, -1, -1, -1]
+    assert "effective_samples" not in describe([group(RIGHT, WRONG)], state, TASK)
+
+
+def test_correct_needs_a_compiler_that_agrees() -> None:
+    refused = group(Verdict(parsed=True, compiled=False, errors=0), profile="guide")[0]
+    assert not refused.is_correct(-100.0)
+
+
+def test_all_unscored_says_so_and_nothing_else() -> None:
+    told = describe([group(LOST, LOST)], STATE, TASK)
+    assert (told["n_total"], told["unscored"]) == (0, 2)
+    assert not {"reward_mean", "verdict", "compile_ratio", "correct_reward_mean"} & set(told)
+    assert terms_of([group(LOST, LOST)], STATE) == []
+
+
+def test_judge_keeps_groups_together() -> None:
+    prompts = [Prompt("a", "add", "1+1=", ("2",)), Prompt("b", "add", "1+2=", ("3",))]
+    drawn = [[Completion(p, (1,), (2,), text) for text in ("2", "3", "x")] for p in prompts]
+    rewards = [[s.reward.total for s in g if s.reward] for g in judge(drawn, TASK, "tested")]
+    assert rewards == [[23, 8, 0], [8, 23, 0]]
+
+
+# --- Configuration ------------------------------------------------------------------------------
+
+
+def test_precedence_of_settings() -> None:
+    shipped, _ = load_config({})
+    assert (shipped.task, shipped.iterations, shipped.initial.n_samples) == ("rust", 40, 8)
+    assert shipped.initial.objective == "maxrl"
+    own, _ = load_config({"MAXRL_CHECKPOINT": "some/model"})
+    assert (own.iterations, own.initial.learning_rate, own.initial.n_samples) == (1000, 1e-5, 8)
+    grpo, _ = load_config({"MAXRL_CHECKPOINT": "some/model", "USE_MAXRL": "false"})
+    assert (grpo.initial.objective, grpo.initial.n_samples) == ("grpo", 4)
+    flag, _ = load_config({"MAXRL_N_SAMPLES": "3", "USE_MAXRL": "no"})
+    assert flag.initial.n_samples == 3
+
+
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        ({"USE_MAXRL": "false", "MAXRL_OBJECTIVE": "maxrl"}, "contradict"),
+        ({"MAXRL_TASK": "arithmetic", "MAXRL_REWARD": "guide"}, "does not fit the task"),
+    ],
+)
+def test_settings_that_do_not_fit_together(env: dict[str, str], words: str) -> None:
+    with pytest.raises(SettingError, match=words):
+        load_config(env)
+
+
+# --- Control ------------------------------------------------------------------------------------
+
+
+def wish(run: RunDir, revision: int, **changes: object) -> None:
+    values = {
+        "objective": "maxrl",
+        "correctness_threshold": 20.0,
+        "weight_temperature": 1.0,
+        "n_samples": 4,
+        "learning_rate": 3e-4,
+        **changes,
+    }
+    state = TrainingState(**values)  # type: ignore[arg-type]
+    publish(run.control, Control(revision, revision - 1, state, "uid:0", "test", "now"))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    (tmp_path / "control").mkdir()
+    return RunDir(tmp_path)
+
+
+def port(run: RunDir, resumed_from: int = 0) -> ControlPort:
+    return ControlPort(run, TASK, STATE, resumed_from)
+
+
+def test_a_control_is_recorded_then_used_then_echoed(run: RunDir) -> None:
+    control = port(run)
+    assert control.at_boundary(1) == []
+    wish(run, 1, correctness_threshold=15.0, n_samples=8)
+    [echo] = control.at_boundary(2)
+    assert isinstance(echo, ControlApplied)
+    assert (echo.revision, echo.iteration) == (1, 2)
+    assert [(c.key, c.value, c.was) for c in echo.changes] == [
+        ("correctness_threshold", "15.0", "20.0"),
+        ("n_samples", "8", "4"),
+    ]
+    assert control.state.n_samples == 8
+    assert read_applied(run.applied)[0].state == control.state
+    assert control.at_boundary(3) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"correctness_threshold": 99.0}, "outside the task's bounds 15 to 30"),
+        ({"objective": "nonsense"}, "not one of grpo, maxrl"),
+        ({"n_samples": 0}, "n_samples='0'"),
+        ({"learning_rate": -1.0}, "learning_rate='-1.0'"),
+        ({"weight_temperature": 0.0}, "weight_temperature='0.0'"),
+    ],
+)
+def test_a_control_out_of_bounds_is_rejected(
+    run: RunDir, changes: dict[str, object], words: str
+) -> None:
+    control = port(run)
+    wish(run, 1, **changes)
+    [echo] = control.at_boundary(5)
+    assert isinstance(echo, ControlRejected)
+    assert words in echo.reason
+    assert (control.state, control.revision) == (STATE, 0)
+    assert control.at_boundary(6) == []
+
+
+def test_a_corrupt_control_is_skipped_and_the_one_below_it_used(run: RunDir) -> None:
+    wish(run, 1, n_samples=8)
+    path_of(run.control, 2).write_text("{")
+    applied, rejected = port(run).at_boundary(1)
+    assert isinstance(applied, ControlApplied)
+    assert isinstance(rejected, ControlRejected)
+    assert rejected.revision == 2
+
+
+def test_a_resumed_run_replays_at_the_recorded_iterations(run: RunDir) -> None:
+    wish(run, 1, n_samples=8)
+    first = port(run)
+    whole = {n: first.at_boundary(n) for n in (1, 2)}
+    wish(run, 2, n_samples=99_999)
+    whole[3] = first.at_boundary(3)
+    wish(run, 3, n_samples=16)
+    whole[4] = first.at_boundary(4)
+    # Published while the trainer was down: it must not move the past.
+    wish(run, 4, n_samples=32)
+
+    again = port(run)
+    assert {n: again.at_boundary(n) for n in (1, 2, 3, 4)} == whole
+    assert again.state.n_samples == 16
+    [late] = again.at_boundary(5)
+    assert (late.revision, again.state.n_samples) == (4, 32)
+
+    resumed = port(run, resumed_from=3)
+    assert (resumed.state.n_samples, resumed.revision) == (8, 1)
+    assert resumed.at_boundary(4) == whole[4]

@@ -13,12 +13,11 @@ from pathlib import Path
 from maxrl_ops import processes
 from maxrl_ops.core.run_state import Ending
 from maxrl_ops.wire.documents import Heartbeat, ProcessIdentity, RunSpec
-from maxrl_ops.wire.rundir import FILE_MODE, DocumentError, RunDir
+from maxrl_ops.wire.rundir import CHECKPOINT_MARKER, FILE_MODE, DocumentError, RunDir
 from maxrl_ops.wire.settings import ATTEMPT_ENV, LOCK_FD_ENV, RUN_DIR_ENV, to_environment
 
 _TAIL = 64 * 1024
 _LONGEST_REASON = 500
-_COMPLETE = "COMPLETE"
 _FAILED = "Run failed: "
 _FINISHED = "Run finished"
 # What exec says of a program that will not be there next time either.
@@ -163,7 +162,7 @@ def kill_remains(run: RunDir, trainer: ProcessIdentity) -> None:
 
 def newest_checkpoint(run: RunDir) -> int:
     """The highest iteration with a complete checkpoint, -1 when there is none."""
-    found = run.checkpoints.glob(f"*/{_COMPLETE}")
+    found = run.checkpoints.glob(f"*/{CHECKPOINT_MARKER}")
     return max((int(p.parent.name) for p in found if p.parent.name.isdecimal()), default=-1)
 
 
@@ -212,8 +211,10 @@ def _tail(path: Path, since: int = 0) -> list[str]:
     """The lines of a log's last 64 KiB, none from before `since`; an unreadable log has none."""
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            file.seek(max(since, size - _TAIL))
-            return file.read(_TAIL).decode("utf-8", "replace").splitlines()
+            start = max(since, os.fstat(file.fileno()).st_size - _TAIL)
+            file.seek(start)
+            # Not splitlines: a form feed within a line must not make a second one of it.
+            lines = file.read(_TAIL).decode("utf-8", "replace").split("\n")
+            return lines if start == since else lines[1:]
     except OSError:
         return []

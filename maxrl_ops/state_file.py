@@ -3,11 +3,10 @@
 import sys
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from maxrl_ops.core.run_state import ENDED, State, enter
-from maxrl_ops.wire.documents import SupervisorState
+from maxrl_ops.wire.documents import SupervisorState, utc_now
 from maxrl_ops.wire.rundir import RunDir
 
 
@@ -69,11 +68,6 @@ class StateFile:
         if self._is_refused:
             say(f"{self._run.state} is written again")
         self.is_saved, self._is_refused = True, False
-
-
-def utc_now() -> str:
-    """The time, RFC 3339 in UTC, to the second."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def say(message: str) -> None:

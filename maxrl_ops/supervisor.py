@@ -33,10 +33,10 @@ from maxrl_ops.core.run_state import (
     failures_in_a_row,
     judge,
 )
-from maxrl_ops.state_file import StateFile, say, utc_now
+from maxrl_ops.state_file import StateFile, say
 from maxrl_ops.stop_signals import StopSignals
 from maxrl_ops.wire.control import read_newest
-from maxrl_ops.wire.documents import Exit, RunSpec, SupervisorState
+from maxrl_ops.wire.documents import Exit, RunSpec, SupervisorState, utc_now
 from maxrl_ops.wire.rundir import DocumentError, RunDir
 from maxrl_ops.wire.settings import SettingError
 

@@ -14,10 +14,15 @@ from pathlib import Path
 
 import torch
 
-from maxrl_ops.wire.rundir import DIRECTORY_MODE, RunDir, fsync_directory, write_all
+from maxrl_ops.wire.rundir import (
+    CHECKPOINT_MARKER,
+    DIRECTORY_MODE,
+    RunDir,
+    fsync_directory,
+    write_all,
+)
 from trainer.policy import Policy
 
-MARKER = "COMPLETE"
 _KEPT = 2
 
 
@@ -51,7 +56,7 @@ def save(
         torch.save(optimizer.state_dict(), aside / "optimizer.pt")
         sizes = {str(path.relative_to(aside)): _flush(path) for path in _files(aside)}
         marker = {"iteration": iteration, "files": sizes}
-        write_all(aside / MARKER, json.dumps(marker, indent=1).encode())
+        write_all(aside / CHECKPOINT_MARKER, json.dumps(marker, indent=1).encode())
         fsync_directory(aside)
         if not final.exists():
             aside.rename(final)
@@ -79,7 +84,7 @@ def newest(run: RunDir) -> Checkpoint | None:
 
 def _iteration_if_complete(path: Path) -> int | None:
     try:
-        marker = json.loads((path / MARKER).read_bytes())
+        marker = json.loads((path / CHECKPOINT_MARKER).read_bytes())
         whole = all((path / name).stat().st_size == size for name, size in marker["files"].items())
         return int(marker["iteration"]) if whole else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -101,10 +106,12 @@ def _flush(path: Path) -> int:
 
 
 def _prune(run: RunDir) -> None:
-    complete = [p for p in sorted(run.checkpoints.glob("[0-9]*")) if (p / MARKER).exists()]
+    complete = [
+        p for p in sorted(run.checkpoints.glob("[0-9]*")) if (p / CHECKPOINT_MARKER).exists()
+    ]
     for path in complete[:-_KEPT]:
         # The marker goes first: a half-deleted checkpoint must not look complete.
-        (path / MARKER).unlink()
+        (path / CHECKPOINT_MARKER).unlink()
         shutil.rmtree(path, ignore_errors=True)
     for leftover in run.checkpoints.glob(".*"):
         shutil.rmtree(leftover, ignore_errors=True)

@@ -3,13 +3,12 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
 import torch
 
-from maxrl_ops.wire.documents import Heartbeat
+from maxrl_ops.wire.documents import Heartbeat, utc_now
 from maxrl_ops.wire.record import (
     CheckpointSaved,
     IterationRecord,
@@ -32,11 +31,6 @@ from trainer.samples_file import append_samples
 from trainer.seeds import derive_seed, seed_everything
 from trainer.tasks.base import Task
 from trainer.update import UpdateResult, train_step
-
-
-def utc_now() -> str:
-    """The time, RFC 3339 in UTC, to the second."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(slots=True)

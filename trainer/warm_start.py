@@ -29,8 +29,8 @@ _PEAK_LEARNING_RATE = 2e-3
 
 # Vocabulary, hidden size, layers, heads, intermediate size, and steps of training, by task.
 _SHAPES: dict[str, tuple[int, int, int, int, int, int]] = {
-    "rust": (512, 128, 4, 4, 352, 1500),
-    "arithmetic": (256 + 2, 64, 3, 4, 176, 1500),
+    "rust": (512, 128, 4, 4, 352, 900),
+    "arithmetic": (256 + 2, 96, 3, 4, 256, 2500),
 }
 
 

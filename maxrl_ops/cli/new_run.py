@@ -3,7 +3,6 @@
 import re
 import shutil
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.provenance import provenance
 from maxrl_ops.settings import Home
-from maxrl_ops.wire.documents import RunSpec
+from maxrl_ops.wire.documents import RunSpec, utc_now
 from maxrl_ops.wire.rundir import DIRECTORY_MODE, RunDir, is_run_name
 from maxrl_ops.wire.settings import Value
 
@@ -39,7 +38,7 @@ def create(
         job_name=job if job is not None else prefix,
         settings=settings,
         command=command,
-        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created=utc_now(),
         provenance=provenance(),
     )
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
-from maxrl_ops.wire.rundir import RunDir
+from maxrl_ops.wire.rundir import CHECKPOINT_MARKER, RunDir
 from maxrl_ops.wire.settings import Value
 
 _TOOLS = {
@@ -73,7 +73,7 @@ def newest_model(run: RunDir) -> Path:
     complete = (
         path
         for path in run.checkpoints.glob("[0-9]*")
-        if (path / "COMPLETE").is_file() and (path / "model").is_dir()
+        if (path / CHECKPOINT_MARKER).is_file() and (path / "model").is_dir()
     )
     newest = max(complete, key=lambda path: path.name, default=None)
     if newest is None:

@@ -2,10 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Self, cast
 
 from maxrl_ops.wire.rundir import DocumentError, RunDir, read_json, replace_json
 from maxrl_ops.wire.settings import SettingError, Value, from_table
+
+
+def utc_now() -> str:
+    """The time as documents and logs carry it: RFC 3339 in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 FILE_MODE = 0o640
 DIRECTORY_MODE = 0o750
+# The file whose presence makes a checkpoint complete.
+CHECKPOINT_MARKER = "COMPLETE"
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 

@@ -1,4 +1,4 @@
-"""The task `arithmetic`: `37+25=` wants `62`. Verdicts cost nothing, so it runs anywhere.
+"""The task `arithmetic`: `17+25=` wants `42`. Verdicts cost nothing, so it runs anywhere.
 
 The rewards are on the Rust task's scale: 23 for the right number, 8 for another number, 0 for
 anything else.
@@ -12,15 +12,15 @@ from random import Random
 from trainer.tasks.base import Prompt
 from trainer.verdict import Verdict
 
-_FAMILIES = ("add", "subtract", "add_three")
-_OPERANDS = range(100)
+_FAMILIES = ("add", "subtract")
+_OPERANDS = range(30)
 _NUMBER = re.compile(r"-?[0-9]{1,6}")
 # How often the corpus that the model starts from has a wrong digit.
-_SLIP = 0.45
+_SLIP = 0.5
 
 
 class ArithmeticTask:
-    """Sums of two and three numbers, and differences, up to 99 each.
+    """Sums and differences of two numbers below 30.
 
     A seventh of all operand pairs is held out: they are neither in the corpus nor trained on.
     """
@@ -32,10 +32,10 @@ class ArithmeticTask:
     reward_profiles = ("tested",)
     model_dir: Path | None = Path(__file__).parent / "model"
     profile: Mapping[str, int | float | str] = {
-        "iterations": 40,
-        "prompts_per_iteration": 8,
+        "iterations": 60,
+        "prompts_per_iteration": 16,
         "n_samples": 8,
-        "learning_rate": 3e-4,
+        "learning_rate": 2e-4,
         "max_new_tokens": 8,
         "evaluate_every": 20,
         "evaluation_prompts": 96,
@@ -89,12 +89,5 @@ def _draw(family: str, rng: Random, *, held_out: bool) -> Prompt:
         a, b = rng.choice(_OPERANDS), rng.choice(_OPERANDS)
         if ((a * 100 + b) % 7 == 0) == held_out:
             break
-    match family:
-        case "add":
-            text, value = f"{a}+{b}=", a + b
-        case "subtract":
-            text, value = f"{a}-{b}=", a - b
-        case _:
-            c = rng.randrange(10)
-            text, value = f"{a}+{b}+{c}=", a + b + c
+    text, value = (f"{a}+{b}=", a + b) if family == "add" else (f"{a}-{b}=", a - b)
     return Prompt(id=text, family=family, text=text, tests=(str(value),))

@@ -1,0 +1,219 @@
+"""Sampler, update and checkpoints, on the small model that ships with `arithmetic`."""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+
+from maxrl_ops.wire.rundir import RunDir
+from trainer import checkpoint
+from trainer.batch import judge, terms_of
+from trainer.config import Config, load_config
+from trainer.errors import ExitCode, TrainerError
+from trainer.objectives import OBJECTIVES
+from trainer.policy import Policy, choose_device, load_policy
+from trainer.sampler import Completion, sample
+from trainer.seeds import seed_everything
+from trainer.tasks import load_task
+from trainer.tasks.base import Prompt, Task
+from trainer.update import Term, sequence_log_probs, train_step
+
+
+@pytest.fixture(scope="module")
+def job() -> tuple[Config, Task]:
+    return load_config({"MAXRL_TASK": "arithmetic"})
+
+
+@pytest.fixture
+def policy(job: tuple[Config, Task]) -> Policy:
+    return load_policy(job[0].checkpoint, torch.device("cpu"))
+
+
+def drawn(policy: Policy, task: Task, n_samples: int = 4) -> list[list[Completion]]:
+    seed_everything(0, 1, "sample")
+    prompts = task.training_prompts(Random(0), 3)
+    return sample(policy, prompts, n_samples, 8, 1.0, task.answer_end)
+
+
+def test_groups_belong_to_their_prompts(policy: Policy, job: tuple[Config, Task]) -> None:
+    groups = drawn(policy, job[1])
+    assert [len(group) for group in groups] == [4, 4, 4]
+    for group in groups:
+        assert len({c.prompt.id for c in group}) == 1
+        assert all(c.ids and len(c.ids) <= 8 for c in group)
+    again = drawn(policy, job[1])
+    assert [[c.ids for c in g] for g in again] == [[c.ids for c in g] for g in groups]
+
+
+def test_greedy_decoding_is_the_most_likely_token(policy: Policy) -> None:
+    prompt = Prompt("p", "add", "3+4=", ("7",))
+    [[completion]] = sample(policy, [prompt], 1, 1, 0.0, lambda *_: None)
+    logits = policy.model(torch.tensor([completion.prompt_ids])).logits
+    assert completion.ids[0] == int(logits[0, -1].argmax())
+
+
+def test_what_follows_an_answer_is_cut_tokens_and_all(policy: Policy) -> None:
+    prompt = Prompt("p", "add", "3+4=", ("7",))
+
+    def first_character(_: Prompt, text: str) -> int | None:
+        return 1 if text else None
+
+    seed_everything(0, 1, "sample")
+    [group] = sample(policy, [prompt], 8, 6, 1.0, first_character)
+    for completion in group:
+        assert len(completion.text) <= 1
+        if completion.text:
+            assert policy.tokenizer.decode(completion.ids) == completion.text
+
+
+@torch.no_grad()
+def test_log_probs_do_not_depend_on_padding(policy: Policy, job: tuple[Config, Task]) -> None:
+    completions = [c for group in drawn(policy, job[1]) for c in group]
+    assert len({len(c.ids) + len(c.prompt_ids) for c in completions}) > 1
+    together, _ = sequence_log_probs(policy, completions, 0.7)
+    for completion, batched in zip(completions, together, strict=True):
+        ids = torch.tensor([completion.prompt_ids + completion.ids])
+        logits = policy.model(ids).logits[0, :-1] / 0.7
+        answer = range(len(completion.prompt_ids) - 1, ids.shape[1] - 1)
+        by_hand = sum(torch.log_softmax(logits[t], -1)[ids[0, t + 1]] for t in answer)
+        assert batched.item() == pytest.approx(float(by_hand), abs=1e-4)
+
+
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+def test_the_loss_is_the_objectives_own(
+    policy: Policy, job: tuple[Config, Task], objective: str
+) -> None:
+    config, task = job
+    state = replace(config.initial, objective=objective)
+    groups = judge(drawn(policy, task, 8), task, "tested")
+    expected = []
+    for group in groups:
+        log_probs = sequence_log_probs(policy, [s.completion for s in group], 1.0)[0].tolist()
+        rewards = [s.reward.total for s in group if s.reward]
+        loss = OBJECTIVES[objective].loss(log_probs, rewards, [r > 20 for r in rewards])
+        if loss is not None:
+            expected.append(loss)
+    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1e-4)
+    result = train_step(policy, optimizer, terms_of(groups, state), 1.0, 1.0)
+    assert result.loss == pytest.approx(sum(expected) / len(expected), abs=1e-4)
+    assert result.skipped is None
+    assert result.grad_norm > 0
+
+
+def test_a_step_that_is_not_finite_changes_nothing(
+    policy: Policy, job: tuple[Config, Task]
+) -> None:
+    [completion, *_] = drawn(policy, job[1])[0]
+    before = copy.deepcopy(policy.model.state_dict())
+    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1e-4)
+    result = train_step(policy, optimizer, [Term(completion, float("nan"))], 1.0, 1.0)
+    assert result.skipped is not None
+    assert "nan" in result.skipped
+    after = policy.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_step_raises_the_likelihood_of_what_it_is_fed(
+    policy: Policy, job: tuple[Config, Task]
+) -> None:
+    [completion, *_] = drawn(policy, job[1])[0]
+    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1e-3)
+    before = sequence_log_probs(policy, [completion], 1.0)[0].item()
+    train_step(policy, optimizer, [Term(completion, 1.0)], 1.0, 1.0)
+    assert sequence_log_probs(policy, [completion], 1.0)[0].item() > before
+
+
+# --- Checkpoints --------------------------------------------------------------------------------
+
+
+def saved(policy: Policy, path: Path, iterations: range) -> RunDir:
+    run = RunDir(path)
+    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1e-4)
+    for iteration in iterations:
+        checkpoint.save(run, iteration, policy, optimizer)
+    return run
+
+
+def test_the_newest_checkpoints_are_kept_and_load(policy: Policy, tmp_path: Path) -> None:
+    run = saved(policy, tmp_path, range(1, 5))
+    assert sorted(p.name for p in run.checkpoints.iterdir()) == ["000003", "000004"]
+    newest = checkpoint.newest(run)
+    assert newest is not None
+    assert newest.iteration == 4
+    loaded = load_policy(str(newest.model), torch.device("cpu")).model.state_dict()
+    assert all(torch.equal(v, loaded[k]) for k, v in policy.model.state_dict().items())
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "unmark", "garble"])
+def test_an_incomplete_checkpoint_is_passed_over(
+    policy: Policy, tmp_path: Path, damage: str
+) -> None:
+    run = saved(policy, tmp_path, range(1, 3))
+    path = run.checkpoints / "000002"
+    match damage:
+        case "truncate":
+            weights = path / "model" / "model.safetensors"
+            weights.write_bytes(weights.read_bytes()[:1000])
+        case "remove":
+            (path / "optimizer.pt").unlink()
+        case "unmark":
+            (path / "COMPLETE").unlink()
+        case _:
+            (path / "COMPLETE").write_text("[]")
+    newest = checkpoint.newest(run)
+    assert newest is not None
+    assert newest.iteration == 1
+
+
+def test_killed_while_saving_leaves_the_one_before(
+    policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each step of the protocol: files, marker, rename."""
+    run = saved(policy, tmp_path, range(1, 2))
+    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1e-4)
+
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for target in ("trainer.checkpoint.torch.save", "trainer.checkpoint.write_all"):
+        with monkeypatch.context() as patch:
+            patch.setattr(target, die)
+            with pytest.raises(KeyboardInterrupt):
+                checkpoint.save(run, 2, policy, optimizer)
+        newest = checkpoint.newest(run)
+        assert newest is not None
+        assert newest.iteration == 1
+
+
+# --- What a user gets wrong -----------------------------------------------------------------------
+
+
+def test_no_such_checkpoint() -> None:
+    with pytest.raises(TrainerError, match="/no/such: no such directory") as caught:
+        load_policy("/no/such", torch.device("cpu"))
+    assert caught.value.code is ExitCode.NOT_FOUND
+
+
+def test_a_directory_that_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "nonsense"}')
+    with pytest.raises(TrainerError, match="cannot be loaded") as caught:
+        load_policy(str(tmp_path), torch.device("cpu"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_device_that_is_not_there_is_never_replaced() -> None:
+    with pytest.raises(TrainerError, match="cuda:99"):
+        choose_device("cuda:99")
+    device, said = choose_device("auto")
+    assert said == f"{device.type} (chosen by auto)"
+
+
+def test_every_task_ships_a_model_that_loads() -> None:
+    for name in ("rust", "arithmetic"):
+        directory = load_task(name).model_dir
+        assert directory is not None
+        assert sum(p.stat().st_size for p in directory.iterdir()) < 4 << 20
+        load_policy(str(directory), torch.device("cpu"))

@@ -51,9 +51,7 @@ def save(
     aside = run.checkpoints / f".{final.name}.{os.getpid()}"
     try:
         aside.mkdir(mode=DIRECTORY_MODE, parents=True)
-        policy.model.save_pretrained(aside / "model")
-        policy.tokenizer.save_pretrained(aside / "model")
-        torch.save(optimizer.state_dict(), aside / "optimizer.pt")
+        _write_by_libraries(aside, policy, optimizer)
         sizes = {str(path.relative_to(aside)): _flush(path) for path in _files(aside)}
         marker = {"iteration": iteration, "files": sizes}
         write_all(aside / CHECKPOINT_MARKER, json.dumps(marker, indent=1).encode())
@@ -65,6 +63,16 @@ def save(
     fsync_directory(run.checkpoints)
     _prune(run)
     return Checkpoint(iteration, final)
+
+
+def _write_by_libraries(directory: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
+    try:
+        policy.model.save_pretrained(directory / "model")
+        policy.tokenizer.save_pretrained(directory / "model")
+        torch.save(optimizer.state_dict(), directory / "optimizer.pt")
+    except Exception as error:
+        # safetensors and torch each have a kind of their own for a full disk.
+        raise OSError(" ".join(str(error).split())) from error
 
 
 def restore_optimizer(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) -> None:

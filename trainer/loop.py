@@ -199,7 +199,7 @@ class Trainer:
         except OSError as error:
             raise TrainerError(
                 f"checkpoint {iteration} cannot be written to {self.run_dir.checkpoints}: "
-                f"{error.strerror or error}; the one before it is still there",
+                f"{error.strerror or error}; those before it are as they were",
                 ExitCode.CRASHED,
             ) from error
         self.log.write(CheckpointSaved(iteration, time.monotonic() - began))

@@ -1,5 +1,6 @@
 """Makes a run: a free name, its directory, its run.json."""
 
+import errno
 import re
 import shutil
 from collections.abc import Mapping
@@ -12,8 +13,10 @@ from maxrl_ops.cli.provenance import provenance
 from maxrl_ops.settings import Home
 from maxrl_ops.wire.documents import RunSpec, utc_now
 from maxrl_ops.wire.rundir import DIRECTORY_MODE, RunDir, is_run_name
-from maxrl_ops.wire.settings import Value
+from maxrl_ops.wire.settings import HOME_ENV, Value
 
+# The shipped model's checkpoints take 21 MB, its log and samples some more.
+_LEAST_FREE = 32 << 20
 _INTERPRETERS = re.compile(r"(python|pypy|bash|sh|uv|env|torchrun)[\d.]*")
 
 
@@ -32,6 +35,7 @@ def create(
     """
     prefix = _prefix(settings, command)
     _make_directories(home.runs_dir)
+    _check_space(home.runs_dir)
     run = _claim_next(home, prefix) if name is None else _claim(home, name)
     spec = RunSpec(
         name=run.name,
@@ -49,6 +53,17 @@ def create(
         shutil.rmtree(run.path, ignore_errors=True)
         raise
     return run
+
+
+def _check_space(directory: Path) -> None:
+    """A run that dies of a full disk in its first minute is better not begun."""
+    free = shutil.disk_usage(directory).free
+    if free < _LEAST_FREE:
+        raise OSError(
+            errno.ENOSPC,
+            f"{free >> 20} MiB are free, a run needs {_LEAST_FREE >> 20}: make space, or set {HOME_ENV}",
+            str(directory),
+        )
 
 
 def check_name(name: str) -> None:

@@ -59,11 +59,8 @@ def _check_space(directory: Path) -> None:
     """A run that dies of a full disk in its first minute is better not begun."""
     free = shutil.disk_usage(directory).free
     if free < _LEAST_FREE:
-        raise OSError(
-            errno.ENOSPC,
-            f"{free >> 20} MiB are free, a run needs {_LEAST_FREE >> 20}: make space, or set {HOME_ENV}",
-            str(directory),
-        )
+        why = f"{free >> 20} MiB are free, a run needs {_LEAST_FREE >> 20}"
+        raise OSError(errno.ENOSPC, f"{why}: make space, or set {HOME_ENV}", str(directory))
 
 
 def check_name(name: str) -> None:

@@ -45,10 +45,15 @@ class Stopwatch:
 
     def enter(self, phase: str) -> None:
         """End the current phase and begin `phase`."""
+        self.book()
+        self._phase = phase
+        Heartbeat(phase, self.iteration, utc_now()).save(self.run)
+
+    def book(self) -> None:
+        """Count the time since the phase began, or was last booked, as the phase's."""
         now = time.monotonic()
         self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + now - self._since
-        self._phase, self._since = phase, now
-        Heartbeat(phase, self.iteration, utc_now()).save(self.run)
+        self._since = now
 
 
 class Trainer:
@@ -167,7 +172,7 @@ class Trainer:
                 config.sampling_temperature,
                 config.max_grad_norm,
             )
-        watch.enter("idle")
+        watch.book()
 
         if update is not None and update.skipped is not None:
             self.log.write(UpdateSkipped(iteration, update.skipped))

@@ -130,8 +130,9 @@ def main() -> None:
     model.half().save_pretrained(arguments.to)
     tokenizer.save_pretrained(arguments.to)
 
-    # Measured as it ships: after rounding to half precision.
-    config, _ = load_config({"MAXRL_TASK": task.name, "MAXRL_CHECKPOINT": str(arguments.to)})
+    # Measured as it ships: after rounding to half precision, and under the task's profile, as the
+    # first evaluation of a run is (the profile applies where no checkpoint is named).
+    config, _ = load_config({"MAXRL_TASK": task.name})
     policy = Policy(model.float().eval(), tokenizer, torch.device("cpu"))
     print(json.dumps({"parameters": model.num_parameters()}))
     print(evaluate(policy, task, config, 0))

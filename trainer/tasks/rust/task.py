@@ -14,11 +14,14 @@ from trainer.verify.rust import Candidate, RustVerifier
 
 _FUNCTION = re.compile(r"pub fn (\w+)")
 # What a brace means nothing in: comments, strings, raw strings, characters. A lifetime is none.
-_SKIPPED = re.compile(
-    r"//[^\n]*|/\*.*?(?:\*/|\Z)|r(#*)\".*?(?:\"\1|\Z)|\"(?:\\.|[^\"\\])*(?:\"|\Z)"
+_TOKEN = re.compile(
+    r"//[^\n]*|/\*|r(#*)\".*?(?:\"\1|\Z)|\"(?:\\.|[^\"\\])*(?:\"|\Z)"
     r"|'(?:\\[^\n]{1,10}?|[^\\'\n])'|[{}]",
     re.DOTALL,
 )
+_COMMENT_EDGE = re.compile(r"/\*|\*/")
+# The fixed evaluation set: every family has more than these 80 held-out problems.
+_HELD_OUT = 80 * len(FAMILIES)
 
 
 class RustTask:
@@ -62,10 +65,11 @@ class RustTask:
         """The fixed evaluation set: the families in turn, each problem once."""
         rng = Random("rust held out")
         found: dict[str, Prompt] = {}
-        while len(found) < count:
+        while len(found) < min(count, _HELD_OUT):
             family = FAMILIES[len(found) % len(FAMILIES)]
             prompt = draw_problem(family, rng, held_out=True).prompt
-            found.setdefault(prompt.id, prompt)
+            # By text: the id also names words that a family without a constant does not show.
+            found.setdefault(prompt.text, prompt)
         return list(found.values())
 
     def draw_document(self, rng: Random) -> tuple[str, str]:
@@ -74,11 +78,12 @@ class RustTask:
 
     def answer_end(self, prompt: Prompt, completion: str) -> int | None:  # noqa: ARG002
         """Just past the brace that closes the function which the prompt opened."""
-        depth = 1
-        for token in _SKIPPED.finditer(completion):
+        depth, at = 1, 0
+        while token := _TOKEN.search(completion, at):
+            at = token.end() if token[0] != "/*" else _comment_end(completion, token.end())
             depth += {"{": 1, "}": -1}.get(token[0], 0)
             if depth == 0:
-                return token.end()
+                return at
         return None
 
     def verify(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Verdict]:
@@ -89,6 +94,14 @@ class RustTask:
                 for prompt, completion in zip(prompts, completions, strict=True)
             ]
         )
+
+
+def _comment_end(text: str, at: int) -> int:
+    """Just past the block comment whose inside starts at `at`; Rust's nest."""
+    depth = 1
+    while depth and (edge := _COMMENT_EDGE.search(text, at)):
+        at, depth = edge.end(), depth + (1 if edge[0] == "/*" else -1)
+    return at if depth == 0 else len(text)
 
 
 def _shuffled(rng: Random) -> list[Family]:

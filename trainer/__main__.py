@@ -93,8 +93,8 @@ def _train(config: Config, task: Task, log: RunLog, stop: _StopFlag) -> ExitCode
     # torch and transformers: seconds, and only for a run whose configuration is right.
     from trainer.loop import Trainer  # noqa: PLC0415
 
-    attempt = int(os.environ.get(ATTEMPT_ENV, "1"))
     try:
+        attempt = int(os.environ.get(ATTEMPT_ENV, "1"))
         return Trainer(config, task, log, attempt, lambda: stop.requested).train()
     except TrainerError as error:
         reason, code = str(error), error.code
@@ -104,9 +104,12 @@ def _train(config: Config, task: Task, log: RunLog, stop: _StopFlag) -> ExitCode
         where = f"{error.filename}: " if error.filename else ""
         reason, code = f"{where}{error.strerror or error}", ExitCode.CRASHED
     except Exception as error:  # noqa: BLE001 - the supervisor restarts, the log must say why
-        log.write_foreign(traceback.format_exc())
+        with suppress(OSError):
+            log.write_foreign(traceback.format_exc())
         reason, code = f"{type(error).__name__}: {error}", ExitCode.CRASHED
-    log.write(RunEnded("failed", reason))
+    # A full disk may be the very reason: then the exit code has to do.
+    with suppress(OSError):
+        log.write(RunEnded("failed", reason))
     return code
 
 

@@ -32,6 +32,26 @@ class Home:
         """runs/: one directory a run."""
         return self.path / "runs"
 
+    @property
+    def history(self) -> Path:
+        """history.db: what the daemon has seen and decided."""
+        return self.path / "history.db"
+
+    @property
+    def daemon_lock(self) -> Path:
+        """daemon.lock: held by the one daemon."""
+        return self.path / "daemon.lock"
+
+    @property
+    def daemon_file(self) -> Path:
+        """daemon.json: who it is, and where its metrics are."""
+        return self.path / "daemon.json"
+
+    @property
+    def daemon_log(self) -> Path:
+        """daemon.log: its own words, where nobody else keeps them."""
+        return self.path / "daemon.log"
+
     def run(self, name: str) -> RunDir:
         """The run of that name, whether or not there is one."""
         return RunDir(self.runs_dir / name)

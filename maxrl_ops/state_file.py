@@ -1,11 +1,10 @@
 """state.json as its supervisor keeps it: every change at once, or as soon as the disk lets it."""
 
-import sys
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from maxrl_ops.core.run_state import ENDED, State, enter
+from maxrl_ops.own_log import say
 from maxrl_ops.wire.documents import SupervisorState, utc_now
 from maxrl_ops.wire.rundir import RunDir
 
@@ -68,10 +67,3 @@ class StateFile:
         if self._is_refused:
             say(f"{self._run.state} is written again")
         self.is_saved, self._is_refused = True, False
-
-
-def say(message: str) -> None:
-    """A line of the supervisor's log, which is its stderr; a full disk may swallow it."""
-    with suppress(OSError):
-        sys.stderr.write(f"{utc_now()} {message}\n")
-        sys.stderr.flush()

@@ -8,7 +8,6 @@ import math
 import os
 import random
 import select
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -16,14 +15,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from maxrl_ops import locks, processes
+from maxrl_ops import detached, locks, processes
 from maxrl_ops.attempt import (
     Attempt,
     ending_not_started,
     ending_unseen,
     kill_remains,
     newest_checkpoint,
-    open_for_appending,
 )
 from maxrl_ops.core.run_state import (
     ENDED,
@@ -33,7 +31,8 @@ from maxrl_ops.core.run_state import (
     failures_in_a_row,
     judge,
 )
-from maxrl_ops.state_file import StateFile, say
+from maxrl_ops.own_log import say
+from maxrl_ops.state_file import StateFile
 from maxrl_ops.stop_signals import StopSignals
 from maxrl_ops.wire.control import read_newest
 from maxrl_ops.wire.documents import Exit, RunSpec, SupervisorState, utc_now
@@ -270,37 +269,13 @@ def spawn(run: RunDir) -> int:
     Raises:
         OSError: It could not be started.
     """
-    log = open_for_appending(run.supervisor_log)
-    try:
-        launcher = subprocess.run(
-            [sys.executable, "-P", "-m", "maxrl_ops.supervisor", "--detach", run.path.absolute()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            cwd="/",
-            start_new_session=True,
-            check=True,
-        )
-        return int(launcher.stdout)
-    except (subprocess.CalledProcessError, ValueError):
-        raise OSError(f"the supervisor did not start: see {run.supervisor_log}") from None
-    finally:
-        os.close(log)
-
-
-def _detach() -> None:
-    """Go on in a child that is nobody's: a parent that lives on need not wait for it."""
-    if pid := os.fork():
-        os.write(1, b"%d\n" % pid)
-        os._exit(0)
-    os.dup2(2, 1)
+    module = "maxrl_ops.supervisor"
+    return detached.spawn(module, [str(run.path.absolute())], run.supervisor_log)
 
 
 def main(arguments: list[str]) -> int:
     """Supervise the run that `arguments` names; the process's exit code."""
-    if arguments[:1] == ["--detach"]:
-        _detach()
-        arguments = arguments[1:]
+    arguments = detached.detach_if_asked(arguments)
     if len(arguments) != 1:
         say("usage: python -P -m maxrl_ops.supervisor RUN_DIR")
         return _CONFIGURATION

@@ -1,9 +1,9 @@
 """A run's log folded into what a person asks about: the current rows, and what is in force."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
+from maxrl_ops.core.in_force import InForce
 from maxrl_ops.wire.record import (
     CheckpointSaved,
     ControlApplied,
@@ -19,37 +19,6 @@ from maxrl_ops.wire.record import (
 
 # Enough for sparklines and medians; a run of ten million iterations must not fill the memory.
 _MOST_KEPT = 2000
-
-
-@dataclass(slots=True)
-class InForce:
-    """The training state that header and controls leave in force; None where the log is silent."""
-
-    objective: str | None = None
-    correctness_threshold: float | None = None
-    weight_temperature: float | None = None
-    n_samples: int | None = None
-    learning_rate: float | None = None
-
-    def change(self, key: str, text: str) -> None:
-        """Take over one change of a control, as the log spells it."""
-        convert = _CONVERTERS.get(key)
-        if convert is None:
-            return
-        try:
-            setattr(self, key, convert(text))
-        except ValueError:
-            # A foreign log may write anything; what we cannot read we do not know.
-            setattr(self, key, None)
-
-
-_CONVERTERS: dict[str, Callable[[str], Any]] = {
-    "objective": str,
-    "correctness_threshold": float,
-    "weight_temperature": float,
-    "n_samples": int,
-    "learning_rate": float,
-}
 
 
 @dataclass(slots=True)
@@ -111,8 +80,7 @@ class RunHistory:
                 self.checkpoint = iteration
             case ControlApplied(revision, _, changes):
                 self.acknowledged_revision = revision
-                for change in changes:
-                    self.in_force.change(change.key, change.value)
+                self.in_force = self.in_force.after(changes)
             case ControlRejected(revision):
                 self.acknowledged_revision = revision
             case UpdateSkipped(iteration):
@@ -125,13 +93,7 @@ class RunHistory:
     def _start(self, header: RunStarted) -> None:
         """Begin an attempt: from a checkpoint, or from nothing, which supersedes everything."""
         self.started, self.ended = header, None
-        self.in_force = InForce(
-            objective=header.objective,
-            correctness_threshold=header.correctness_threshold,
-            weight_temperature=header.weight_temperature,
-            n_samples=header.n_samples,
-            learning_rate=header.learning_rate,
-        )
+        self.in_force = InForce.at_start(header)
         # -1: without a checkpoint even the evaluation before training is made again.
         kept = -1 if header.resumed_from is None else header.resumed_from
         self._drop_iterations_from(kept + 1)
@@ -145,7 +107,7 @@ class RunHistory:
         self._drop_evaluations_from(record.iteration)
         self.iterations.append(record)
         if record.objective is not None:
-            self.in_force.objective = record.objective
+            self.in_force = replace(self.in_force, objective=record.objective)
         if record.control_revision:
             self.acknowledged_revision = record.control_revision
         if len(self.iterations) > 2 * _MOST_KEPT:

@@ -172,25 +172,45 @@ class ControlDirectory:
     unreadable: Mapping[int, str]
 
 
-def read_newest(directory: Path, above: int = 0) -> ControlDirectory:
-    """Look for the highest readable revision above `above`; unreadable ones are skipped."""
+def revisions(directory: Path, above: int = 0) -> list[int]:
+    """The numbers above `above` that are taken, lowest first."""
     try:
         names = [entry.name for entry in directory.iterdir()]
     except FileNotFoundError:
-        names = []
-    revisions = sorted((int(m[1]) for n in names if (m := _NAME.fullmatch(n))), reverse=True)
+        return []
+    taken = (int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
+    return sorted(revision for revision in taken if revision > above)
+
+
+def load(directory: Path, revision: int) -> Control:
+    """The control of that number.
+
+    Raises:
+        DocumentError: The file holds something else.
+        OSError: It cannot be read.
+    """
+    control = Control.from_bytes(_read_bounded(path_of(directory, revision)))
+    if control.revision != revision:
+        raise DocumentError(f"says it is revision {control.revision}")
+    return control
+
+
+def read(directory: Path, revision: int) -> Control | None:
+    """The control of that number; None where there is none that can be read."""
+    try:
+        return load(directory, revision)
+    except (DocumentError, OSError):
+        return None
+
+
+def read_newest(directory: Path, above: int = 0) -> ControlDirectory:
+    """Look for the highest readable revision above `above`; unreadable ones are skipped."""
     unreadable: dict[int, str] = {}
-    for revision in revisions:
-        if revision <= above:
-            break
+    for revision in reversed(revisions(directory, above)):
         try:
-            control = Control.from_bytes(_read_bounded(path_of(directory, revision)))
-            if control.revision != revision:
-                raise DocumentError(f"says it is revision {control.revision}")
+            return ControlDirectory(load(directory, revision), unreadable)
         except (DocumentError, OSError) as error:
             unreadable[revision] = str(error)
-        else:
-            return ControlDirectory(control, unreadable)
     return ControlDirectory(None, unreadable)
 
 

@@ -40,6 +40,7 @@ class RunSpec:
         command: A command of the user's own instead of our trainer, or empty.
         created: RFC 3339 in UTC.
         provenance: Versions, git revision, host: what the run came from.
+        mode: What the autopilot may do: act, suggest or observe.
     """
 
     name: str
@@ -48,6 +49,7 @@ class RunSpec:
     command: tuple[str, ...]
     created: str
     provenance: Mapping[str, str] = field(default_factory=dict)
+    mode: str = "act"
 
     def save(self, run: RunDir) -> None:
         """Write run.json."""
@@ -70,6 +72,7 @@ class RunSpec:
                 command=tuple(str(word) for word in cast("list[object]", raw["command"])),
                 created=str(raw["created"]),
                 provenance=cast("Mapping[str, str]", raw.get("provenance", {})),
+                mode=str(raw.get("mode", "act")),
             )
         except SettingError as error:
             raise DocumentError(str(error)) from None

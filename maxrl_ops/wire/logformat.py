@@ -56,6 +56,11 @@ def number(value: float) -> str:
     return f"{value:.6g}"
 
 
+def exact(value: float) -> str:
+    """A number that reads back as the same one, without `.0`: what a control starts from."""
+    return repr(float(value)).removesuffix(".0")
+
+
 def percent(ratio: float) -> str:
     """0.75 -> `75.0%`."""
     return f"{100 * ratio:.1f}%"
@@ -273,9 +278,9 @@ _HEADER: tuple[_Line, ...] = (
     _single("Iterations", "target_iterations", str, _INT),
     _single("Prompts per iteration", "prompts_per_iteration", str, _INT),
     _single("Samples per prompt", "n_samples", str, _INT),
-    _single("Correctness threshold", "correctness_threshold", number, _NUM),
-    _single("Weight temperature", "weight_temperature", number, _NUM),
-    _single("Learning rate", "learning_rate", number, _NUM),
+    _single("Correctness threshold", "correctness_threshold", exact, _NUM),
+    _single("Weight temperature", "weight_temperature", exact, _NUM),
+    _single("Learning rate", "learning_rate", exact, _NUM),
     _single("Reference threshold", "reference_threshold", number, _NUM),
     _Line(
         "Bounds",
@@ -417,22 +422,39 @@ _ITERATION = re.compile(rf"Iteration ({_INT})(?:/({_INT}))?")
 _KEY_VALUE = re.compile(r"([A-Z][A-Za-z0-9_@/ .-]{0,60}): ?(.*)")
 
 
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A complete line: its text, whether it had to be cut, and its length in bytes."""
+
+    text: str
+    is_cut: bool
+    size: int
+
+
 class _LineSplitter:
-    """Bytes -> complete lines, bounded: what is beyond LONGEST_LINE of a line is dropped."""
+    """Bytes -> complete lines, bounded: what is beyond LONGEST_LINE of a line is dropped.
+
+    Attributes:
+        pending: Bytes of the line that is not complete, dropped ones included.
+    """
 
     def __init__(self) -> None:
-        self._pending = b""
+        self.pending = 0
+        self._kept = b""
         self._cut = False
 
-    def feed(self, data: bytes) -> list[tuple[str, bool]]:
-        """Each complete line as text, and whether it had to be cut."""
-        *complete, rest = (self._pending + data).split(b"\n")
+    def feed(self, data: bytes) -> list[_Text]:
+        """The lines that `data` completes."""
+        # What was dropped of the pending line counts for its size all the same.
+        dropped = self.pending - len(self._kept)
+        *complete, rest = (self._kept + data).split(b"\n")
         lines = []
         for raw in complete:
             text, cut = self._shorten(raw.rstrip(b"\r"))
-            lines.append((text.decode("utf-8", "replace"), cut))
-            self._cut = False
-        self._pending, self._cut = self._shorten(rest)
+            lines.append(_Text(text.decode("utf-8", "replace"), cut, dropped + len(raw) + 1))
+            self._cut, dropped = False, 0
+        self.pending = dropped + len(rest)
+        self._kept, self._cut = self._shorten(rest)
         return lines
 
     def _shorten(self, raw: bytes) -> tuple[bytes, bool]:
@@ -453,24 +475,40 @@ class Parser:
 
     A block closes at its `[...]` line or at the next line that is not indented, never by time; a
     header at the first line that is not `Key: value`.
+
+    Attributes:
+        lines: Complete lines read.
     """
 
     def __init__(self) -> None:
-        self._lines = _LineSplitter()
+        self.lines = 0
+        self._splitter = _LineSplitter()
         self._open: dict[str, Any] | None = None
+        self._open_size = 0
         self._is_header = False
+
+    @property
+    def pending(self) -> int:
+        """Bytes at the end of what was fed that are in no event yet.
+
+        Whoever goes on later, with another parser, has to begin with these.
+        """
+        return self._open_size + self._splitter.pending
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data` completes."""
         events: list[Event] = []
-        for raw, cut in self._lines.feed(data):
-            line = _ANSI.sub("", raw).replace("\x00", "").rstrip()
+        for raw in self._splitter.feed(data):
+            self.lines += 1
+            line = _ANSI.sub("", raw.text).replace("\x00", "").rstrip()
             if line.startswith(FOREIGN_PREFIX) or line == FOREIGN_PREFIX.rstrip():
-                continue
-            if cut:
+                pass
+            elif raw.is_cut:
                 events += [*self._close(), Unparsed(line[:200], "too long")]
             else:
                 events += self._line(line)
+            # A block is open from its first line on.
+            self._open_size = 0 if self._open is None else self._open_size + raw.size
         return events
 
     def close(self) -> list[Event]:
@@ -478,7 +516,7 @@ class Parser:
         return self._close()
 
     def _close(self) -> list[Event]:
-        values, self._open = self._open, None
+        values, self._open, self._open_size = self._open, None, 0
         if values is None:
             return []
         return [RunStarted(**values) if self._is_header else IterationRecord(**values)]

@@ -90,6 +90,16 @@ def is_run_name(name: str) -> bool:
     return _RUN_NAME.fullmatch(name) is not None
 
 
+def make_directories(path: Path) -> None:
+    """Like `mkdir -p -m 0750`: Path.mkdir gives the mode to the last one only."""
+    missing = []
+    while not path.exists():
+        missing.append(path)
+        path = path.parent
+    for directory in reversed(missing):
+        directory.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+
+
 def write_all(path: Path, data: bytes) -> None:
     """Create `path` with `data`, on disk when this returns. An existing file is an error."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)

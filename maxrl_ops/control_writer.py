@@ -1,0 +1,57 @@
+"""Publishes changes to a run's training: read what is wished now, change it, link it in."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from maxrl_ops.core.in_force import InForce, desired, with_changes
+from maxrl_ops.wire.control import Control, RevisionTakenError, publish, read_newest
+from maxrl_ops.wire.documents import utc_now
+from maxrl_ops.wire.rundir import RunDir
+
+_ATTEMPTS = 10
+
+
+class UnknownStateError(Exception):
+    """The run's log does not tell what is in force: there is nothing to base a change on."""
+
+
+def operator() -> str:
+    """How a person's controls are signed."""
+    return f"uid:{os.getuid()}"
+
+
+def change(
+    run: RunDir, in_force: InForce, acknowledged: int, changes: Mapping[str, Any], reason: str
+) -> Control:
+    """Publish an operator's change on top of what is wished now.
+
+    Raises:
+        UnknownStateError: The log does not tell the whole training state.
+        RevisionTakenError: Others publish faster than we can read.
+        OSError: control/ cannot be written.
+    """
+    for attempt in range(_ATTEMPTS):
+        found = read_newest(run.control)
+        base = desired(in_force, acknowledged, found.newest)
+        if base is None:
+            raise UnknownStateError(run.name)
+        highest = max([0 if found.newest is None else found.newest.revision, *found.unreadable])
+        control = Control(
+            revision=highest + 1,
+            base_revision=highest,
+            state=with_changes(base, changes),
+            author=operator(),
+            reason=reason,
+            time=utc_now(),
+            intent=uuid4().hex,
+        )
+        try:
+            publish(run.control, control)
+        except RevisionTakenError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            continue
+        return control
+    raise AssertionError("unreachable: the last attempt returns or raises")

@@ -1,0 +1,439 @@
+"""The autopilot: events in, decisions out. One pure function for live, dry run and backtest.
+
+Two kinds of event go in: what the trainer's log tells, and what became of a decision outside of it
+(Published, Superseded). Time is the iteration. Whoever restarts folds the stored events again with
+`deciding=False`, the decisions of that time among them: the past is never decided anew.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from maxrl_ops.core.in_force import InForce
+from maxrl_ops.core.policy import Mode, Policy
+from maxrl_ops.core.rules import RULES, Plan, Rule, Rung, Scalar, Situation, evidence_of
+from maxrl_ops.core.window import MOST_ROWS, Row, WindowStats, measure, row_of
+from maxrl_ops.wire.logformat import number
+from maxrl_ops.wire.record import (
+    ControlApplied,
+    ControlRejected,
+    Event,
+    IterationRecord,
+    RunStarted,
+)
+
+# --- What goes in besides the log, and what comes out ---------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A change that the autopilot wants.
+
+    Attributes:
+        intent: Unique in the run, and the same whenever the same log is judged.
+        iteration: The one it was decided on.
+        time: That iteration's, as the log has it.
+        mode: The autopilot's; only Mode.ACT is published.
+        base_revision: The newest revision the trainer had answered.
+        changes: New values by their key in the control.
+        evidence: The figures behind it.
+        because: Why, in a sentence.
+    """
+
+    intent: str
+    rule: str
+    rung: str
+    iteration: int
+    time: str | None
+    mode: Mode
+    base_revision: int
+    changes: Mapping[str, Scalar]
+    evidence: Mapping[str, Scalar]
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why nothing is changed; said when rule or reason (`key`) changes, not every iteration."""
+
+    rule: str
+    key: str
+    iteration: int
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The trainer's answer to a revision, or its silence.
+
+    Attributes:
+        outcome: applied, rejected, superseded (it took over a later one) or unconfirmed.
+        effective: What is in force now.
+    """
+
+    revision: int
+    outcome: str
+    iteration: int
+    effective: Mapping[str, Scalar] = field(default_factory=dict)
+    because: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A decision's control lies in control/; the log had come to `iteration` by then."""
+
+    intent: str
+    revision: int
+    iteration: int
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """A decision was not published: its base, or its time, was past."""
+
+    intent: str
+    iteration: int
+    because: str
+
+
+Input = Event | Decision | Published | Superseded
+Output = Decision | Hold | Answered
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """A decision that the trainer has not answered."""
+
+    intent: str
+    revision: int
+    published_at: int | None = None
+    is_unconfirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that a decision depends on.
+
+    Attributes:
+        attempt: The trainer's.
+        iteration: The newest current one.
+        revision: The newest that the trainer has answered, 0 before the first.
+        revision_since: The iteration from which the answered revision holds.
+        rows: Iterations of that revision, oldest first, the newest MOST_ROWS.
+        streaks: For how many iterations in a row each rule's condition has held.
+        firing: Rules that fire.
+        taken: Rungs taken, as `RULE.rung`.
+        decided: How many changes were decided on, those superseded or rejected not counted.
+        changed_at: The iteration of the newest of them; None before the first.
+        blocked_until: No decision up to this iteration: the log has been read beyond it already.
+        hold: What was said last.
+    """
+
+    mode: Mode = Mode.ACT
+    attempt: int = 1
+    iteration: int = 0
+    target_iterations: int | None = None
+    reference_threshold: float | None = None
+    bounds: tuple[float, float] | None = None
+    in_force: InForce = field(default_factory=InForce)
+    revision: int = 0
+    revision_since: int = 0
+    rows: tuple[Row, ...] = ()
+    streaks: Mapping[str, int] = field(default_factory=dict)
+    firing: frozenset[str] = frozenset()
+    taken: tuple[str, ...] = ()
+    decided: int = 0
+    changed_at: int | None = None
+    blocked_until: int = 0
+    in_flight: InFlight | None = None
+    hold: Hold | None = None
+
+
+Step = tuple[State, tuple[Output, ...]]
+
+
+def reduce(  # noqa: PLR0911 - one case a kind of event
+    state: State, event: Input, policy: Policy, *, deciding: bool = True
+) -> Step:
+    """Take one event in: the new state, and what is to be said or done about it."""
+    match event:
+        case RunStarted():
+            return _start(state, event), ()
+        case IterationRecord():
+            return _iterate(state, event, policy, deciding=deciding)
+        case ControlApplied() | ControlRejected():
+            return _answer(state, event)
+        case Decision():
+            return _decide(state, event), ()
+        case Published(intent, revision, iteration):
+            flying = state.in_flight
+            if flying is not None and flying.intent == intent:
+                state = replace(state, in_flight=InFlight(intent, revision, iteration))
+            return state, ()
+        case Superseded():
+            return _supersede(state, event), ()
+        case _:
+            return state, ()
+
+
+# --- Facts ----------------------------------------------------------------------------------------
+
+
+def _start(state: State, header: RunStarted) -> State:
+    """An attempt begins: rows beyond its checkpoint are superseded, decisions stay."""
+    first = (header.resumed_from or 0) + 1
+    return replace(
+        _rewound(state, first),
+        attempt=header.attempt or state.attempt + 1,
+        target_iterations=header.target_iterations or state.target_iterations,
+        reference_threshold=header.reference_threshold,
+        bounds=header.bounds,
+        in_force=InForce.at_start(header),
+    )
+
+
+def _rewound(state: State, first: int) -> State:
+    """Without the rows from iteration `first` on; a verdict must stand again."""
+    kept = tuple(row for row in state.rows if row.iteration < first)
+    return replace(
+        state,
+        iteration=min(state.iteration, first - 1),
+        # Iterations may be counted anew: nothing may wait for one that is far ahead then.
+        revision_since=min(state.revision_since, first),
+        changed_at=None if state.changed_at is None else min(state.changed_at, first),
+        blocked_until=min(state.blocked_until, first - 1),
+        rows=kept,
+        streaks={},
+        firing=frozenset(),
+    )
+
+
+def _answer(state: State, event: ControlApplied | ControlRejected) -> Step:
+    """The trainer has answered a revision; one that it answered before is being replayed."""
+    is_new = event.revision > state.revision
+    outputs: list[Output] = []
+    if isinstance(event, ControlApplied):
+        iteration = event.iteration
+        state = _restarted(replace(state, in_force=state.in_force.after(event.changes)), iteration)
+        answer = Answered(event.revision, "applied", iteration, state.in_force.known())
+    else:
+        iteration = state.iteration + 1
+        known = state.in_force.known()
+        answer = Answered(event.revision, "rejected", iteration, known, event.reason)
+    if is_new:
+        outputs.append(answer)
+    flying = state.in_flight
+    if flying is not None and event.revision >= flying.revision:
+        if event.revision > flying.revision:
+            later = f"the trainer took over revision {event.revision}, which came after it"
+            known = state.in_force.known()
+            outputs.append(Answered(flying.revision, "superseded", iteration, known, later))
+        state = replace(state, in_flight=None)
+        if answer.outcome == "applied":
+            state = replace(state, changed_at=iteration)
+        elif event.revision == flying.revision:
+            state = replace(state, decided=state.decided - 1)
+    return replace(state, revision=max(state.revision, event.revision)), tuple(outputs)
+
+
+def _restarted(state: State, iteration: int) -> State:
+    """A revision begins: its window holds no iteration of another."""
+    return replace(state, revision_since=iteration, rows=(), streaks={}, firing=frozenset())
+
+
+def _decide(state: State, decision: Decision) -> State:
+    flies = decision.mode is Mode.ACT
+    return replace(
+        state,
+        taken=(*state.taken, _rung_id(decision.rule, decision.rung)),
+        decided=state.decided + 1,
+        changed_at=decision.iteration,
+        in_flight=InFlight(decision.intent, decision.base_revision + 1) if flies else None,
+        hold=None,
+    )
+
+
+def _supersede(state: State, event: Superseded) -> State:
+    """The rung may be taken again, once the log has been read as far as it had come."""
+    rule, rung, _ = event.intent.split(":", 2)
+    flying = state.in_flight
+    return replace(
+        state,
+        taken=tuple(taken for taken in state.taken if taken != _rung_id(rule, rung)),
+        decided=state.decided - 1,
+        changed_at=None if state.decided <= 1 else state.changed_at,
+        blocked_until=event.iteration,
+        in_flight=None if flying is not None and flying.intent == event.intent else flying,
+    )
+
+
+def _rung_id(rule: str, rung: str) -> str:
+    return f"{rule}.{rung}"
+
+
+# --- Verdicts -------------------------------------------------------------------------------------
+
+
+def _iterate(state: State, record: IterationRecord, policy: Policy, *, deciding: bool) -> Step:
+    if record.iteration <= state.iteration:
+        # A trainer without headers that starts again says an earlier iteration again.
+        state = replace(_rewound(state, record.iteration), attempt=state.attempt + 1)
+    row = row_of(record)
+    state = replace(
+        state,
+        iteration=record.iteration,
+        target_iterations=record.target_iterations or state.target_iterations,
+        rows=state.rows if row is None else (*state.rows, row)[-MOST_ROWS:],
+    )
+    state, silence = _missed_answer(state, policy)
+    if row is None:
+        return _hold(state, "all", "silent", "the log tells no reference correctness", silence)
+    stats = measure(state.rows, policy.windows, policy.least_effective, policy.z)
+    if stats is None:
+        return _hold(state, "all", "window", _too_few(state, policy), silence)
+    state = _with_verdicts(state, stats, policy)
+    outcome = _judged(state, stats, policy, record)
+    if isinstance(outcome, Hold):
+        return _hold(state, outcome.rule, outcome.key, outcome.because, silence)
+    if not deciding:
+        return state, silence
+    return _decide(state, outcome), (*silence, outcome)
+
+
+def _missed_answer(state: State, policy: Policy) -> Step:
+    """Say once that a published control was not answered in time; a late answer still counts."""
+    flying = state.in_flight
+    if flying is None or flying.published_at is None or flying.is_unconfirmed:
+        return state, ()
+    if state.iteration <= flying.published_at + policy.unconfirmed_after:
+        return state, ()
+    because = f"no answer within {policy.unconfirmed_after} iterations"
+    known = state.in_force.known()
+    silence = Answered(flying.revision, "unconfirmed", state.iteration, known, because)
+    return replace(state, in_flight=replace(flying, is_unconfirmed=True)), (silence,)
+
+
+def _hold(state: State, rule: str, key: str, because: str, before: tuple[Output, ...] = ()) -> Step:
+    said = state.hold
+    if said is not None and (said.rule, said.key) == (rule, key):
+        return state, before
+    hold = Hold(rule, key, state.iteration, because)
+    return replace(state, hold=hold), (*before, hold)
+
+
+def _too_few(state: State, policy: Policy) -> str:
+    return (
+        f"a verdict on revision {state.revision} needs at least {policy.windows[0]} iterations "
+        f"and {number(policy.least_effective)} independent samples"
+    )
+
+
+def _with_verdicts(state: State, stats: WindowStats, policy: Policy) -> State:
+    streaks, firing = dict(state.streaks), set(state.firing)
+    for rule in RULES:
+        streaks[rule.name] = streaks.get(rule.name, 0) + 1 if rule.holds(stats, policy) else 0
+        if streaks[rule.name] >= policy.dwell:
+            firing.add(rule.name)
+        elif rule.clears(stats, policy):
+            firing.discard(rule.name)
+    return replace(state, streaks=streaks, firing=frozenset(firing))
+
+
+def _judged(
+    state: State, stats: WindowStats, policy: Policy, record: IterationRecord
+) -> Decision | Hold:
+    """The first firing rule's next rung, or what stands against a change."""
+    rule = next((rule for rule in RULES if rule.name in state.firing), None)
+    at = state.iteration
+    if rule is None:
+        nearest = RULES[0]
+        because = f"{nearest.name} not fired: {nearest.bound(stats)}"
+        return Hold(nearest.name, "not fired", at, because)
+    if (objection := _objection(state, stats, policy)) is not None:
+        key, because = objection
+        return Hold(rule.name, key, at, f"{rule.name} fires ({rule.bound(stats)}), held: {because}")
+    situation = Situation(stats, state.in_force.correctness_threshold, state.bounds)
+    refusals = []
+    for rung in rule.ladder:
+        if _rung_id(rule.name, rung.name) in state.taken:
+            refusals.append(f"{rung.name}: taken already")
+            continue
+        plan = rung.plan(situation, policy)
+        if isinstance(plan, Plan):
+            return _decision(state, stats, (rule, rung), plan, record.at)
+        refusals.append(f"{rung.name}: {plan}")
+    because = f"{rule.name} fires ({rule.bound(stats)}), no remedy left; {'; '.join(refusals)}"
+    return Hold(rule.name, "no remedy", at, because)
+
+
+def _objection(state: State, stats: WindowStats, policy: Policy) -> tuple[str, str] | None:
+    """What stands against any change now: its key and words."""
+    at, width = state.iteration, len(stats.rows)
+    settled = state.revision_since + policy.settle + width
+    cooled = at if state.changed_at is None else state.changed_at + policy.cooldown
+    left = None if state.target_iterations is None else state.target_iterations - at
+    flying = state.in_flight
+    objections = (
+        (
+            flying is not None,
+            "unconfirmed" if flying is not None and flying.is_unconfirmed else "in flight",
+            f"revision {flying.revision if flying else 0} is not answered yet",
+        ),
+        (
+            at <= state.blocked_until,
+            "behind",
+            f"the log has come to iteration {state.blocked_until} already",
+        ),
+        (
+            stats.slope is not None and stats.slope.is_rising(policy.rising_errors),
+            "rising",
+            f"correctness rises by {stats.slope.value if stats.slope else 0:.2g} an iteration",
+        ),
+        (
+            state.revision > 0 and at < settled,
+            "settling",
+            f"revision {state.revision} settles until iteration {settled}",
+        ),
+        (at < cooled, "cooldown", f"cooldown until iteration {cooled}"),
+        (
+            state.decided >= policy.most_changes,
+            "budget",
+            f"{state.decided} changes were made in this run, that is all it gets",
+        ),
+        (
+            left is not None and left < policy.least_left,
+            "late",
+            f"{left} iterations are left, {policy.least_left} are needed",
+        ),
+    )
+    return next(((key, words) for holds, key, words in objections if holds), None)
+
+
+def _decision(
+    state: State, stats: WindowStats, step: tuple[Rule, Rung], plan: Plan, time: str | None
+) -> Decision:
+    rule, rung = step
+    reference = "the reference threshold"
+    if state.reference_threshold is not None:
+        reference += f" {number(state.reference_threshold)}"
+    return Decision(
+        intent=f"{rule.name}:{rung.name}:{state.attempt}.{state.iteration}",
+        rule=rule.name,
+        rung=rung.name,
+        iteration=state.iteration,
+        time=time,
+        mode=state.mode,
+        base_revision=state.revision,
+        changes=plan.changes,
+        evidence={**evidence_of(stats), **plan.evidence},
+        because=(
+            f"correctness at {reference} was {stats.correctness:.0%} over {len(stats.rows)} "
+            f"iterations, between {stats.interval.lower:.0%} and {stats.interval.upper:.0%}; "
+            f"{plan.because}"
+        ),
+    )
+
+
+def as_json(output: Output) -> dict[str, Any]:
+    """As the journal and a backtest show it."""
+    return asdict(output)

@@ -1,0 +1,75 @@
+"""The training state that a log leaves in force: its header's, after the controls applied."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from maxrl_ops.wire.control import Control, TrainingState
+from maxrl_ops.wire.record import Change, RunStarted
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """TrainingState as far as a log tells it; None where it is silent."""
+
+    objective: str | None = None
+    correctness_threshold: float | None = None
+    weight_temperature: float | None = None
+    n_samples: int | None = None
+    learning_rate: float | None = None
+
+    @classmethod
+    def at_start(cls, header: RunStarted) -> "InForce":
+        """What an attempt begins with."""
+        return cls(**{key: getattr(header, key) for key in _CONVERTERS})
+
+    def after(self, changes: Iterable[Change]) -> "InForce":
+        """With the changes of a control, as the log spells them."""
+        values = {
+            c.key: _read(_CONVERTERS[c.key], c.value) for c in changes if c.key in _CONVERTERS
+        }
+        return replace(self, **values)
+
+    def known(self) -> dict[str, Any]:
+        """The values that are known."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+    def whole(self) -> TrainingState | None:
+        """As a control carries it; None when a part is not known."""
+        known = self.known()
+        return TrainingState(**known) if len(known) == len(_CONVERTERS) else None
+
+
+_CONVERTERS: Mapping[str, Callable[[str], Any]] = {
+    "objective": str,
+    "correctness_threshold": float,
+    "weight_temperature": float,
+    "n_samples": int,
+    "learning_rate": float,
+}
+
+
+def _read(convert: Callable[[str], Any], text: str) -> Any:
+    try:
+        return convert(text)
+    except ValueError:
+        # A foreign log may write anything; what we cannot read we do not know.
+        return None
+
+
+def desired(
+    in_force: InForce, acknowledged: int | None, newest: Control | None
+) -> TrainingState | None:
+    """What the next control starts from: the newest wish, or what became of it.
+
+    A control that the trainer has not answered yet still stands; one that it has answered is in
+    force, or was rejected and is not to be wished for again.
+    """
+    if newest is not None and newest.revision > (acknowledged or 0):
+        return newest.state
+    return in_force.whole()
+
+
+def with_changes(state: TrainingState, changes: Mapping[str, Any]) -> TrainingState:
+    """`state` with some values changed."""
+    return replace(state, **changes)

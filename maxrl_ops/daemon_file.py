@@ -1,0 +1,60 @@
+"""daemon.json: which daemon looks after a home, and where its metrics are."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Self, cast
+
+from maxrl_ops import processes
+from maxrl_ops.settings import Home
+from maxrl_ops.wire.documents import ProcessIdentity
+from maxrl_ops.wire.rundir import DocumentError, read_json, replace_json
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonFile:
+    """The file's content.
+
+    Attributes:
+        process: The daemon.
+        metrics: The URL of its metrics.
+        started: RFC 3339 in UTC.
+        version: The package's.
+    """
+
+    process: ProcessIdentity
+    metrics: str
+    started: str
+    version: str
+
+    def save(self, home: Home) -> None:
+        """Write daemon.json."""
+        replace_json(home.daemon_file, asdict(self))
+
+    @classmethod
+    def load(cls, home: Home) -> Self:
+        """Read daemon.json.
+
+        Raises:
+            FileNotFoundError: There is none.
+            DocumentError: It is damaged.
+        """
+        raw = read_json(home.daemon_file)
+        try:
+            process = cast("Mapping[str, object]", raw["process"])
+            return cls(
+                ProcessIdentity(**process),  # type: ignore[arg-type]
+                str(raw["metrics"]),
+                str(raw["started"]),
+                str(raw["version"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise DocumentError(f"{home.daemon_file}: {error!r} is missing or wrong") from None
+
+
+def running(home: Home) -> DaemonFile | None:
+    """The daemon that lives, None when there is none."""
+    try:
+        found = DaemonFile.load(home)
+    except (OSError, DocumentError):
+        return None
+    return found if processes.is_alive(found.process) else None

@@ -1,0 +1,158 @@
+"""The journal as a person asks for it: read from history.db, which is never changed by that."""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from maxrl_ops.store import HistoryError, check_identity
+
+_BUSY_SECONDS = 5.0
+
+_ENTRIES = """
+    SELECT runs.name AS run, decisions.revision, COALESCE(decisions.iteration, answers.iteration)
+        AS iteration, decisions.time, decisions.author AS by, decisions.rule, decisions.evidence,
+        decisions.control, COALESCE(answers.outcome, decisions.fate) AS outcome,
+        answers.effective, answers.iteration AS answered_at, decisions.because,
+        answers.because AS answer, decisions.id AS position
+    FROM decisions JOIN runs ON runs.id = decisions.run
+        LEFT JOIN answers ON answers.run = decisions.run AND answers.revision = decisions.revision
+    WHERE runs.id IN ({runs})
+    UNION ALL
+    SELECT runs.name, answers.revision, answers.iteration, NULL, 'unknown', NULL, '{{}}', '{{}}',
+        answers.outcome, answers.effective, answers.iteration, '', answers.because, NULL
+    FROM answers JOIN runs ON runs.id = answers.run
+    WHERE runs.id IN ({runs}) AND NOT EXISTS (
+        SELECT 1 FROM decisions
+        WHERE decisions.run = answers.run AND decisions.revision = answers.revision)
+    ORDER BY run, iteration, position
+"""
+# A directory made anew under an old name is another run: only the newest is meant.
+_NEWEST = "SELECT MAX(id) FROM runs GROUP BY name"
+_NAMED = "SELECT MAX(id) FROM runs WHERE name = :name"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One decision, an operator's or a rule's; the object that `decisions --json` prints.
+
+    Attributes:
+        revision: Of its control; None while, or when, there is none.
+        iteration: It was decided on; for an operator's, the one it was answered at.
+        time: When, RFC 3339 in UTC.
+        by: `rule:LOW`, `uid:1000`, or `unknown` where its control cannot be read.
+        control: What it wanted changed.
+        outcome: intended, published, applied, rejected, unconfirmed, superseded, suggested or
+            observed.
+        effective: What was in force after the trainer's answer; None without one.
+        judged: Whether it helped; None while nobody has judged.
+        answered_at: The iteration from which the answer holds.
+    """
+
+    revision: int | None
+    run: str
+    iteration: int | None
+    time: str | None
+    by: str
+    rule: str | None
+    evidence: Mapping[str, Any]
+    control: Mapping[str, Any]
+    outcome: str
+    effective: Mapping[str, Any] | None
+    judged: str | None
+    because: str
+    answered_at: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As `decisions --json` prints it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Why nothing was changed, as said last."""
+
+    run: str
+    iteration: int
+    rule: str
+    because: str
+
+
+class Journal:
+    """history.db, opened for reading."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it.
+
+        Raises:
+            FileNotFoundError: No daemon has ever run here.
+            HistoryError: It is not ours, of a newer version, or damaged.
+        """
+        self._path = path
+        path.stat()
+        with self._explained():
+            self._db = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS
+            )
+            try:
+                check_identity(self._db, path)
+            except BaseException:
+                self._db.close()
+                raise
+        self._db.row_factory = sqlite3.Row
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise HistoryError(f"{self._path}: {error}") from error
+
+    def close(self) -> None:
+        """Close it."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def entries(self, name: str | None = None) -> list[Entry]:
+        """The decisions of one run, or of all, each run's in order."""
+        query = _ENTRIES.format(runs=_NEWEST if name is None else _NAMED)
+        with self._explained():
+            return [_entry(row) for row in self._db.execute(query, {"name": name})]
+
+    def holds(self) -> dict[str, Held]:
+        """What was said last about not changing anything, by run."""
+        query = (
+            "SELECT runs.name AS run, iteration, rule, because FROM holds"  # noqa: S608 - ours
+            f" JOIN runs ON runs.id = holds.run WHERE holds.id IN"
+            f" (SELECT MAX(id) FROM holds WHERE run IN ({_NEWEST}) GROUP BY run)"
+        )
+        with self._explained():
+            return {row["run"]: Held(*row) for row in self._db.execute(query)}
+
+
+def _entry(row: sqlite3.Row) -> Entry:
+    # The trainer's word on a rejection says more than what was wished.
+    because = " - ".join(part for part in (row["because"], row["answer"]) if part)
+    return Entry(
+        revision=row["revision"],
+        run=row["run"],
+        iteration=row["iteration"],
+        time=row["time"],
+        by=row["by"],
+        rule=row["rule"],
+        evidence=json.loads(row["evidence"]),
+        control=json.loads(row["control"]),
+        outcome=row["outcome"],
+        effective=None if row["effective"] is None else json.loads(row["effective"]),
+        judged=None,
+        because=because,
+        answered_at=row["answered_at"],
+    )

@@ -1,0 +1,280 @@
+"""The autopilot: LOW and its threshold rung, and everything that holds it back."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scripted import header, record
+
+from maxrl_ops.core import autopilot
+from maxrl_ops.core.autopilot import Answered, Decision, Hold, Input, Output, Published, Superseded
+from maxrl_ops.core.policy import Mode, Policy
+from maxrl_ops.wire.record import Change, ControlApplied, ControlRejected, IterationRecord
+
+POLICY = Policy()
+LOWERED = (Change("correctness_threshold", "25.0", "30.0"),)
+
+
+def fold(
+    events: Iterable[Input], state: autopilot.State | None = None
+) -> tuple[autopilot.State, list[Output]]:
+    state = state or autopilot.State()
+    outputs: list[Output] = []
+    for event in events:
+        state, new = autopilot.reduce(state, event, POLICY)
+        outputs += new
+    return state, outputs
+
+
+def decisions(outputs: Iterable[Output]) -> list[Decision]:
+    return [output for output in outputs if isinstance(output, Decision)]
+
+
+def holds(outputs: Iterable[Output]) -> list[tuple[str, str]]:
+    return [(output.rule, output.key) for output in outputs if isinstance(output, Hold)]
+
+
+def low(first: int, last: int, correct: int = 26, threshold: float = 30.0) -> list[IterationRecord]:
+    """Iterations first..last with 26 of 64 correct: 41%, at most 47% over a window of 20."""
+    return [record(n, correct, threshold=threshold) for n in range(first, last + 1)]
+
+
+def test_low_fires_once_the_window_is_full_and_has_been_low_for_its_dwell() -> None:
+    state, outputs = fold([header(), *low(1, 60)])
+    (decision,) = decisions(outputs)
+    # 20 iterations of 64 samples without any variance are the first window; 5 verdicts in a row.
+    assert decision.iteration == 24
+    assert decision.changes == {"correctness_threshold": 25.0}
+    assert (decision.rule, decision.rung, decision.base_revision) == ("LOW", "threshold", 0)
+    assert decision.intent == "LOW:threshold:1.24"
+    assert decision.time == "2026-11-24T00:00:24Z"
+    assert decision.evidence["correctness"] == pytest.approx(26 / 64, abs=1e-4)
+    assert decision.evidence["upper"] < 0.5  # type: ignore[operator]
+    assert decision.evidence["empty_iterations"] == 1
+    assert "30" in decision.because
+    assert state.in_flight is not None
+    assert state.in_flight.revision == 1
+
+
+@pytest.mark.parametrize("correct", [32, 38, 64])
+def test_a_run_that_is_not_clearly_low_is_left_alone(correct: int) -> None:
+    _, outputs = fold([header(), *low(1, 80, correct)])
+    assert not decisions(outputs)
+    assert ("LOW", "not fired") in holds(outputs)
+
+
+def test_a_low_run_that_learns_is_left_alone() -> None:
+    rising = [record(n, correct=5 + n // 4) for n in range(1, 81)]
+    _, outputs = fold([header(), *rising])
+    assert not decisions(outputs)
+    assert ("LOW", "rising") in holds(outputs)
+
+
+def test_a_short_run_is_watched_not_changed() -> None:
+    short = [replace(r, target_iterations=100) for r in low(1, 100)]
+    _, outputs = fold([header(iterations=100), *short])
+    assert [d.iteration for d in decisions(outputs)] == []
+    assert ("LOW", "late") in holds(outputs)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"n_correct": 3}, "had no sample above the threshold"),
+        ({"rewards_above": {}, "rewards_of": None}, "does not tell how many rewards"),
+        ({"rewards_above": {25.0: 1, 20.0: 2, 15.0: 3, 30.0: 0}}, "no threshold from 15 to 30"),
+    ],
+)
+def test_the_rung_is_refused_where_it_would_not_help(
+    changed: dict[str, object], words: str
+) -> None:
+    records = [replace(r, **changed) for r in low(1, 60)]  # type: ignore[arg-type]
+    _, outputs = fold([header(), *records])
+    assert not decisions(outputs)
+    refused = [o for o in outputs if isinstance(o, Hold) and o.key == "no remedy"]
+    assert words in refused[0].because
+
+
+def test_the_threshold_goes_down_as_far_as_it_takes() -> None:
+    records = [replace(r, rewards_above={15.0: 26, 20.0: 26, 25.0: 0, 30.0: 0}) for r in low(1, 60)]
+    (decision,) = decisions(fold([header(), *records])[1])
+    assert decision.changes == {"correctness_threshold": 20.0}
+
+
+def test_a_log_without_a_reference_threshold_is_only_watched() -> None:
+    silent = [replace(r, reference_correct=None, reference_total=None) for r in low(1, 60)]
+    _, outputs = fold([header(), *silent])
+    assert holds(outputs) == [("all", "silent")]
+    assert not decisions(outputs)
+
+
+# --- What becomes of a decision -------------------------------------------------------------------
+
+
+def decided() -> tuple[autopilot.State, Decision]:
+    state, outputs = fold([header(), *low(1, 24)])
+    (decision,) = decisions(outputs)
+    return state, decision
+
+
+def test_applied_restarts_the_window_and_settles() -> None:
+    state, decision = decided()
+    applied = ControlApplied(1, 25, LOWERED)
+    state, outputs = fold([Published(decision.intent, 1, 24), applied], state)
+    (answer,) = outputs
+    assert isinstance(answer, Answered)
+    assert (answer.revision, answer.outcome, answer.iteration) == (1, "applied", 25)
+    assert answer.effective["correctness_threshold"] == 25
+    assert (state.rows, state.in_flight, state.revision) == ((), None, 1)
+    _, outputs = fold(low(25, 160, threshold=25.0), state)
+    # The one rung that there is was taken: whatever follows, no second time.
+    assert not decisions(outputs)
+    assert holds(outputs)[:4] == [
+        ("all", "window"),
+        ("LOW", "not fired"),
+        ("LOW", "settling"),
+        ("LOW", "cooldown"),
+    ]
+
+
+def test_rejected_changes_nothing_and_is_not_asked_again() -> None:
+    state, decision = decided()
+    events = [Published(decision.intent, 1, 24), ControlRejected(1, "out of bounds")]
+    state, outputs = fold(events, state)
+    assert [o.outcome for o in outputs if isinstance(o, Answered)] == ["rejected"]
+    assert state.in_force.correctness_threshold == 30
+    assert state.rows
+    assert not decisions(fold(low(25, 160), state)[1])
+
+
+def test_silence_is_unconfirmed_once_and_a_late_answer_counts() -> None:
+    state, decision = decided()
+    state, outputs = fold([Published(decision.intent, 1, 24), *low(25, 40)], state)
+    answers = [o for o in outputs if isinstance(o, Answered)]
+    assert [(a.outcome, a.iteration) for a in answers] == [("unconfirmed", 28)]
+    assert ("LOW", "unconfirmed") in holds(outputs)
+    state, outputs = fold([ControlApplied(1, 41, LOWERED)], state)
+    assert [o.outcome for o in outputs if isinstance(o, Answered)] == ["applied"]
+    assert state.in_flight is None
+
+
+def test_a_decision_that_is_not_published_yet_is_not_unconfirmed() -> None:
+    state, _ = decided()
+    _, outputs = fold(low(25, 60), state)
+    assert not [o for o in outputs if isinstance(o, Answered)]
+
+
+def test_an_operator_who_came_later_supersedes() -> None:
+    state, decision = decided()
+    applied = ControlApplied(2, 26, (*LOWERED, Change("n_samples", "16", "8")))
+    state, outputs = fold([Published(decision.intent, 1, 24), *low(25, 25), applied], state)
+    answers = [(o.revision, o.outcome) for o in outputs if isinstance(o, Answered)]
+    assert answers == [(2, "applied"), (1, "superseded")]
+    assert (state.in_flight, state.revision, state.in_force.n_samples) == (None, 2, 16)
+
+
+def test_what_was_not_published_may_be_decided_again_once_the_log_is_read() -> None:
+    state, decision = decided()
+    state, _ = fold([Superseded(decision.intent, 50, "late")], state)
+    _, outputs = fold(low(25, 80), state)
+    (again,) = decisions(outputs)
+    assert again.iteration == 51
+    assert holds(outputs)[0] == ("LOW", "behind")
+
+
+def test_an_operators_control_alone_restarts_the_window() -> None:
+    state, _ = fold([header(), *low(1, 20)])
+    state, outputs = fold([ControlApplied(1, 21, (Change("n_samples", "16", "8"),))], state)
+    assert [o.outcome for o in outputs if isinstance(o, Answered)] == ["applied"]
+    _, outputs = fold(low(21, 70), state)
+    (decision,) = decisions(outputs)
+    # 20 to settle, and a whole window after that.
+    assert decision.iteration == 21 + 20 + 20
+    assert decision.base_revision == 1
+
+
+def test_observe_and_suggest_decide_but_send_nothing() -> None:
+    for mode in (Mode.OBSERVE, Mode.SUGGEST):
+        state, outputs = fold([header(), *low(1, 160)], autopilot.State(mode=mode))
+        (decision,) = decisions(outputs)
+        assert decision.mode is mode
+        assert state.in_flight is None
+
+
+# --- Restarts -------------------------------------------------------------------------------------
+
+
+def test_a_resume_drops_the_rows_behind_its_checkpoint() -> None:
+    state, _ = fold([header(), *low(1, 20), header(attempt=2, resumed_from=15)])
+    assert [row.iteration for row in state.rows] == list(range(1, 16))
+    assert (state.attempt, state.iteration) == (2, 15)
+    state, outputs = fold(low(16, 24), state)
+    (decision,) = decisions(outputs)
+    assert decision.intent == "LOW:threshold:2.24"
+
+
+def test_a_control_replayed_after_a_resume_is_answered_only_once() -> None:
+    state, decision = decided()
+    applied = ControlApplied(1, 25, LOWERED)
+    state, _ = fold([Published(decision.intent, 1, 24), applied], state)
+    state, outputs = fold([header(attempt=2, resumed_from=20), *low(21, 24), applied], state)
+    assert not [o for o in outputs if isinstance(o, Answered)]
+    assert state.in_force.correctness_threshold == 25
+
+
+def test_iteration_1_again_is_a_new_attempt_of_a_log_without_headers() -> None:
+    state, _ = fold([*low(1, 10), *low(1, 3)])
+    assert state.attempt == 2
+    assert [row.iteration for row in state.rows] == [1, 2, 3]
+
+
+def story() -> list[Input]:
+    """A run with everything in it: a decision, its answer, an operator, a crash and a resume."""
+    return [
+        header(),
+        *low(1, 24),
+        Published("LOW:threshold:1.24", 1, 24),
+        *low(25, 25),
+        ControlApplied(1, 26, LOWERED),
+        *low(26, 90, threshold=25.0),
+        ControlRejected(2, "no"),
+        *low(91, 95, threshold=25.0),
+        header(attempt=2, resumed_from=80),
+        *low(81, 110, threshold=25.0),
+    ]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, len(story())))
+def test_who_folds_the_past_again_goes_on_as_if_never_stopped(cut: int) -> None:
+    state = autopilot.State()
+    stored: list[Input] = []
+    for event in story()[:cut]:
+        state, outputs = autopilot.reduce(state, event, POLICY)
+        stored += [event, *decisions(outputs)]
+    again = autopilot.State()
+    for event in stored:
+        again, _ = autopilot.reduce(again, event, POLICY, deciding=False)
+    assert again == state
+    assert fold(story()[cut:], again) == fold(story()[cut:], state)
+
+
+def test_the_past_is_not_decided_anew_under_another_policy() -> None:
+    milder = replace(POLICY, low_below=0.1)
+    state, outputs = fold([header(), *low(1, 24)])
+    again = autopilot.State()
+    for event in [header(), *low(1, 24), *decisions(outputs)]:
+        again, _ = autopilot.reduce(again, event, milder, deciding=False)
+    assert again.taken == state.taken == ("LOW.threshold",)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 64), st.integers(0, 64)), min_size=1, max_size=120))
+def test_whatever_happens_at_most_three_changes(rows: list[tuple[int, int]]) -> None:
+    events: list[Input] = [header(iterations=1000)]
+    for n, (correct, live) in enumerate(rows, 1):
+        events.append(replace(record(n, correct, iterations=1000), n_correct=min(live, correct)))
+    _, outputs = fold(events)
+    assert len(decisions(outputs)) <= POLICY.most_changes

@@ -1,0 +1,214 @@
+"""The history: what goes in comes out, all or nothing, and only of our own files."""
+
+import math
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scripted import header, record
+
+from maxrl_ops.core.autopilot import Answered, Decision, Hold, Input, Published, Superseded
+from maxrl_ops.core.policy import Mode
+from maxrl_ops.event_json import decode, encode
+from maxrl_ops.journal import Journal
+from maxrl_ops.store import HistoryError, Store, Taken, Tally
+from maxrl_ops.tailer import Cursor
+from maxrl_ops.wire.record import (
+    Algorithm,
+    Change,
+    CheckpointSaved,
+    ControlApplied,
+    ControlRejected,
+    Evaluated,
+    IterationRecord,
+    RunEnded,
+    RunStarted,
+    UpdateSkipped,
+)
+
+DECISION = Decision(
+    "LOW:threshold:1.24",
+    "LOW",
+    "threshold",
+    24,
+    "2026-11-24T00:00:24Z",
+    Mode.ACT,
+    0,
+    {"correctness_threshold": 25.0},
+    {"correctness": 0.41},
+    "too low",
+)
+EVENTS: list[Input] = [
+    header(),
+    RunStarted(Algorithm.GRPO, extra={"Odd": "nan"}),
+    record(7),
+    IterationRecord(8, loss=math.inf, grad_norm=-math.inf, verdict="nan", extra={"a": "b"}),
+    Evaluated(8, 0.5, {1: 0.4, 8: 0.9}, 0.02, 0.6, 0.2),
+    CheckpointSaved(8, 0.25),
+    ControlApplied(1, 9, (Change("n_samples", "16", "8"),)),
+    ControlRejected(2, "why\u2028not"),
+    UpdateSkipped(9, "loss nan"),
+    RunEnded("finished", "9 iterations"),
+    DECISION,
+    Published("LOW:threshold:1.24", 1, 25),
+    Superseded("LOW:threshold:1.24", 25, "late"),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_an_event_comes_back_as_it_went(event: Input) -> None:
+    assert decode(*encode(event)) == event
+
+
+@given(st.floats(), st.floats())
+def test_no_number_is_lost(loss: float, se: float) -> None:
+    again = decode(*encode(IterationRecord(1, loss=loss)))
+    assert isinstance(again, IterationRecord)
+    assert str(again.loss) == str(loss)
+    evaluated = decode(*encode(Evaluated(1, 0.5, {1: se}, se)))
+    assert isinstance(evaluated, Evaluated)
+    assert str(evaluated.se) == str(evaluated.pass_at_k[1]) == str(se)
+
+
+@pytest.mark.parametrize("kind", ["Nothing", "IterationRecord"])
+def test_an_event_of_another_version_is_refused(kind: str) -> None:
+    with pytest.raises(ValueError, match=kind):
+        decode(kind, '{"no such field": 1}')
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "history.db"
+
+
+def taken(*events: Input) -> list[Taken]:
+    return [Taken(event, 1) for event in events]
+
+
+def rows(path: Path, query: str) -> list[tuple[object, ...]]:
+    db = sqlite3.connect(path)
+    found = db.execute(query).fetchall()
+    db.close()
+    return found
+
+
+def test_what_was_taken_in_is_there_for_the_next_process(path: Path) -> None:
+    place = Cursor(5, b"\x00RL", 99), Tally(3, 99, {"unknown line": 2}, 1)
+    store = Store(path)
+    run = store.run("one", "2026", "job")
+    store.take(run, taken(*EVENTS), place)
+    store.close()
+    store = Store(path)
+    assert store.run("one", "2026", "job") == run
+    assert store.run("one", "2027", "job") != run
+    assert list(store.events(run)) == EVENTS
+    assert store.place(run) == place
+    assert store.place(run + 1) == (Cursor(), Tally())
+    store.close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_a_resume_supersedes_and_each_iteration_has_one_current_row(path: Path) -> None:
+    store = Store(path)
+    run = store.run("one", "2026", "job")
+    store.take(run, taken(header(), *(record(n) for n in range(1, 11))))
+    store.take(run, taken(header(attempt=2, resumed_from=7), record(8), record(9), record(9)))
+    store.close()
+    current = rows(path, "SELECT iteration FROM iterations WHERE NOT superseded ORDER BY 1")
+    assert [n for (n,) in current] == list(range(1, 10))
+    assert rows(path, "SELECT COUNT(*) FROM iterations") == [(13,)]
+
+
+def test_the_iterations_view_reads_figures_that_are_no_json(path: Path) -> None:
+    store = Store(path)
+    run = store.run("one", "2026", "job")
+    store.take(run, taken(IterationRecord(1, n_correct=3, n_total=4, loss=math.nan)))
+    store.close()
+    assert rows(path, "SELECT n_correct, n_total, loss FROM iterations") == [(3, 4, "nan")]
+
+
+def test_a_transaction_that_fails_leaves_nothing(path: Path) -> None:
+    store = Store(path)
+    run = store.run("one", "2026", "job")
+    broken = Taken(record(2), 1, (Answered(1, "applied", 2, {"x": object()}),))  # type: ignore[dict-item]
+    with pytest.raises(TypeError):
+        store.take(run, [*taken(record(1)), broken])
+    assert list(store.events(run)) == []
+    store.take(run, taken(record(1)))
+    assert list(store.events(run)) == [record(1)]
+    store.close()
+
+
+def test_the_journal_follows_a_decision(path: Path) -> None:
+    store = Store(path)
+    run = store.run("one", "2026", "job")
+    store.take(run, [Taken(record(24), 1, (DECISION, Hold("LOW", "window", 24, "too few")))])
+    assert store.intended(run) == [DECISION]
+    store.take(run, taken(Published(DECISION.intent, 1, 25)))
+    assert store.intended(run) == []
+    answer = Answered(1, "applied", 26, {"correctness_threshold": 25.0})
+    store.take(run, [Taken(ControlApplied(1, 26, ()), 1, (answer,))])
+    assert store.outcomes(run) == {("LOW", "applied"): 1}
+    assert store.decided_at(run) == {"LOW": DECISION.time}
+    with Journal(path) as journal:
+        (entry,) = journal.entries("one")
+        assert (entry.revision, entry.outcome, entry.by) == (1, "applied", "rule:LOW")
+        assert (entry.iteration, entry.answered_at) == (24, 26)
+        assert entry.effective == {"correctness_threshold": 25.0}
+        assert journal.entries() == [entry]
+        assert journal.entries("two") == []
+        assert journal.holds()["one"].because == "too few"
+    store.close()
+
+
+def test_an_answer_to_a_control_that_nobody_can_read_is_journaled(path: Path) -> None:
+    store = Store(path)
+    run = store.run("one", "2026", "job")
+    answer = Answered(4, "rejected", 26, {}, "unreadable, skipped: not JSON")
+    store.take(run, [Taken(ControlRejected(4, "x"), 1, (answer,))])
+    with Journal(path) as journal:
+        (entry,) = journal.entries("one")
+    store.close()
+    assert (entry.revision, entry.outcome, entry.by) == (4, "rejected", "unknown")
+    assert "not JSON" in entry.because
+
+
+def test_a_database_of_somebody_else_is_refused(path: Path) -> None:
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE theirs (x)")
+    db.commit()
+    db.close()
+    before = path.read_bytes()
+    for opened in (Store, Journal):
+        with pytest.raises(HistoryError, match="not a history of ours"):
+            opened(path)
+    assert path.read_bytes() == before
+
+
+def test_a_newer_version_is_refused(path: Path) -> None:
+    Store(path).close()
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version = 7")
+    db.close()
+    for opened in (Store, Journal):
+        with pytest.raises(HistoryError, match="version 7"):
+            opened(path)
+
+
+@pytest.mark.parametrize("content", [b"not a database" * 100, b"\x00" * 5000])
+def test_what_is_no_database_is_refused(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    for opened in (Store, Journal):
+        with pytest.raises(HistoryError, match=r"history\.db"):
+            opened(path)
+    assert path.read_bytes() == content
+
+
+def test_a_directory_in_its_place_is_refused(path: Path) -> None:
+    path.mkdir()
+    for opened in (Store, Journal):
+        with pytest.raises(HistoryError, match=r"history\.db"):
+            opened(path)

@@ -249,6 +249,11 @@ class Store:
         query = "SELECT COALESCE(MAX(revision), 0) FROM decisions WHERE run = ?"
         return self._number(query, run)
 
+    def rejected(self, run: int) -> set[int]:
+        """The revisions that the trainer rejected."""
+        query = "SELECT revision FROM answers WHERE run = ? AND outcome = 'rejected'"
+        return {revision for (revision,) in self._db.execute(query, (run,))}
+
     def outcomes(self, run: int) -> dict[tuple[str, str], int]:
         """How many decisions had which outcome, by rule; an operator's have the rule `operator`."""
         rows = self._db.execute(

@@ -85,9 +85,11 @@ def maxrl(tmp_path: Path) -> Iterator[Installation]:
     home = tmp_path / "home"
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MAXRL_", "USE_MAXRL"))}
     env = {**kept, "MAXRL_OPS_HOME": str(home), "MAXRL_OPS_BACKOFF_SCALE": "0.1"}
+    env["MAXRL_OPS_LISTEN"] = "127.0.0.1:0"
     installation = Installation(program, home, env)
     yield installation
-    subprocess.run([program, "stop", "--all"], env=env, capture_output=True, check=False)
+    for words in (["stop", "--all"], ["daemon", "--stop"]):
+        subprocess.run([program, *words], env=env, capture_output=True, check=False)
 
 
 def kill(pid: int | None) -> None:

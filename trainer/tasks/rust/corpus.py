@@ -65,7 +65,7 @@ def draw_problem(family: Family, rng: Random, *, held_out: bool = False) -> Prob
 
 # What the sloppy programmer writes, by share. The broken attempts are what reinforcement learning
 # can mend; the lazy bodies are what it drifts to when compiling is all that is rewarded.
-_RIGHT, _LAZY, _WRONG = 0.46, 0.18, 0.03
+_RIGHT, _LAZY, _WRONG = 0.30, 0.18, 0.03
 
 
 def draw_document(rng: Random) -> tuple[str, str]:

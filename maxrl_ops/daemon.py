@@ -1,0 +1,334 @@
+"""`python -P -m maxrl_ops.daemon`: looks after every run of a home; one a host.
+
+It tails, stores, exports, judges, and publishes controls. It may be killed or upgraded at any
+moment: runs go on without it, nothing is lost, nothing is counted or decided twice. Light: neither
+torch nor typer.
+"""
+
+import argparse
+import errno
+import os
+import select
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+from maxrl_ops import __version__, detached, locks, processes
+from maxrl_ops.core.policy import Policy
+from maxrl_ops.daemon_file import DaemonFile, running
+from maxrl_ops.exporter import Exporter, Sample, Scene, Server, run_samples, serve
+from maxrl_ops.own_log import say
+from maxrl_ops.run_reader import Life, life_of
+from maxrl_ops.run_view import view_of
+from maxrl_ops.run_watch import RunWatch
+from maxrl_ops.settings import Home
+from maxrl_ops.stop_signals import StopSignals
+from maxrl_ops.store import HistoryError, Store
+from maxrl_ops.wire.documents import RunSpec, utc_now
+from maxrl_ops.wire.rundir import DocumentError, RunDir, make_directories
+from maxrl_ops.wire.settings import LISTEN_ENV
+
+DEFAULT_ADDRESS = ("127.0.0.1", 9478)
+_TICK_SECONDS = 0.25
+# How often the list of runs, and the state of each, is looked at again.
+_LOOK_SECONDS = 1.0
+# After an error: a full disk is not asked four times a second.
+_RETRY_SECONDS = 5.0
+# How long the loop may stand still before /healthz says so.
+_STANDSTILL_SECONDS = 15.0
+# How long an ended run's series stay: for a last scrape, and for whoever looks why it failed.
+_GRACE_SECONDS = {"finished": 3600.0, "stopped": 3600.0, "failed": 86_400.0}
+_OK, _CONFIGURATION, _IN_USE, _NOT_UP = 0, 2, 4, 5
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A run as of the last looks.
+
+    Attributes:
+        watch: None while it cannot be loaded, or need not be.
+        problem: Why it cannot, as said last.
+        retry_at: Not before this (monotonic seconds).
+        life: Of its supervisor and trainer.
+        looked_at: When `life` was read (monotonic seconds).
+        is_done: It is over, taken in whole, and its series are gone.
+    """
+
+    run: RunDir
+    watch: RunWatch | None = None
+    problem: str | None = None
+    retry_at: float = 0.0
+    life: Life | None = None
+    looked_at: float = -_LOOK_SECONDS
+    is_done: bool = False
+    samples: tuple[Sample, ...] = ()
+
+    @property
+    def is_over(self) -> bool:
+        """Nobody writes its log any more."""
+        return self.life is not None and self.life.has_ended
+
+
+class Daemon:
+    """The loop over all runs."""
+
+    def __init__(self, home: Home, store: Store, exporter: Exporter, policy: Policy) -> None:
+        self._home, self._store, self._policy = home, store, policy
+        self._exporter = exporter
+        self._runs: dict[str, _Seen] = {}
+        self._listed_at = -_LOOK_SECONDS
+        self._turned_at = time.monotonic()
+        self._is_ready = False
+
+    def run(self, signals: StopSignals) -> None:
+        """Turn until somebody asks for the end."""
+        while not signals.take():
+            is_busy = self.turn()
+            select.select([signals], [], [], 0.0 if is_busy else _TICK_SECONDS)
+
+    def turn(self) -> bool:
+        """One piece of every run's log; whether there may be more at once."""
+        now = time.monotonic()
+        if now - self._listed_at >= _LOOK_SECONDS:
+            self._listed_at = now
+            self._list()
+        is_busy = False
+        for seen in self._runs.values():
+            is_busy |= self._look_after(seen)
+            # A mark after each run: a thousand slow ones are no standstill.
+            self._turned_at = time.monotonic()
+        self._show()
+        self._is_ready = self._is_ready or not is_busy
+        return is_busy
+
+    # --- Health -----------------------------------------------------------------------------------
+
+    def not_alive(self) -> str | None:
+        """Why the loop counts as dead, None while it turns. Called by other threads."""
+        still = time.monotonic() - self._turned_at
+        if still < _STANDSTILL_SECONDS:
+            return None
+        return f"the tail loop has stood still for {still:.0f} s"
+
+    def not_ready(self) -> str | None:
+        """Why figures are not complete yet. Called by other threads."""
+        return None if self._is_ready else "still reading what was written before"
+
+    # --- Runs -------------------------------------------------------------------------------------
+
+    def _list(self) -> None:
+        there = {run.name: run for run in self._home.runs()}
+        for name in self._runs.keys() - there.keys():
+            del self._runs[name]
+        for name, run in there.items():
+            self._runs.setdefault(name, _Seen(run))
+
+    def _look_after(self, seen: _Seen) -> bool:
+        """A turn of one run; what is wrong with one does not stop the others."""
+        now = time.monotonic()
+        if seen.is_done or now < seen.retry_at:
+            return False
+        try:
+            is_busy = self._turn_of(seen, now)
+        except (DocumentError, HistoryError, OSError) as error:
+            self._set_back(seen, _in_one_line(error))
+        except Exception:  # noqa: BLE001 - a bug that one log wakes must not blind us for the rest
+            sys.stderr.write(traceback.format_exc())
+            self._set_back(seen, "internal error, see the lines above")
+        else:
+            if seen.problem is not None:
+                say(f"{seen.run.name}: well again")
+            seen.problem = None
+            return is_busy
+        return False
+
+    def _turn_of(self, seen: _Seen, now: float) -> bool:
+        has_news = now - seen.looked_at >= _LOOK_SECONDS
+        if has_news:
+            seen.life, seen.looked_at = life_of(seen.run), now
+        if seen.watch is None and _is_past(seen) and self._has_taken_in(seen.run):
+            seen.is_done = True
+            return False
+        if seen.watch is None or seen.watch.is_replaced():
+            seen.watch = RunWatch(seen.run, _spec_of(seen.run), self._store, self._policy)
+        is_busy = seen.watch.tick(is_over=seen.is_over)
+        if is_busy or has_news:
+            state = seen.life.state if seen.life else None
+            seen.samples = run_samples(view_of(seen.watch, self._store, state))
+        if not is_busy and has_news and _is_past(seen):
+            seen.is_done, seen.watch, seen.samples = True, None, ()
+        return is_busy
+
+    def _has_taken_in(self, run: RunDir) -> bool:
+        """The history holds the whole log: hundreds of old runs are not folded at every start."""
+        spec = _spec_of(run)
+        place, _ = self._store.place(self._store.run(spec.name, spec.created, spec.job_name))
+        return run.log.exists() and place.offset >= run.log.stat().st_size
+
+    def _set_back(self, seen: _Seen, problem: str) -> None:
+        """Forget what is in memory, which may be ahead of the history, and try again later."""
+        if problem != seen.problem:
+            say(f"{seen.run.name}: {problem}")
+        seen.watch, seen.problem, seen.samples = None, problem, ()
+        seen.retry_at = time.monotonic() + _RETRY_SECONDS
+
+    # --- What is shown ----------------------------------------------------------------------------
+
+    def _show(self) -> None:
+        runs = {seen.run.name: seen.samples for seen in self._runs.values() if seen.samples}
+        states = Counter(_state_of(seen) for seen in self._runs.values())
+        self._exporter.show(Scene(runs, states, time.time(), __version__))
+
+
+def _spec_of(run: RunDir) -> RunSpec:
+    try:
+        return RunSpec.load(run)
+    except FileNotFoundError:
+        raise DocumentError(f"{run.spec}: there is no such file") from None
+
+
+def _state_of(seen: _Seen) -> str:
+    state = seen.life.state if seen.life else None
+    if state is None:
+        return "damaged" if seen.problem else "starting"
+    return state.state
+
+
+def _is_past(seen: _Seen) -> bool:
+    """The run has been over for so long that nobody scrapes it any more."""
+    if not seen.is_over or seen.life is None or seen.life.state is None:
+        return False
+    try:
+        age = time.time() - seen.run.state.stat().st_mtime
+    except OSError:
+        return False
+    return age > _GRACE_SECONDS.get(seen.life.state.state, 0.0)
+
+
+def _in_one_line(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename or 'the run'}: {error.strerror or error}"
+    return str(error)
+
+
+# --- From the command line ------------------------------------------------------------------------
+
+
+class _UsageError(Exception):
+    """The command line or the environment is wrong; the message is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen; a default gives way to another port where it is taken."""
+
+    host: str
+    port: int
+    is_default: bool = False
+
+    @classmethod
+    def parse(cls, text: str, source: str) -> "Address":
+        """Read HOST:PORT.
+
+        Raises:
+            _UsageError: It is not that.
+        """
+        host, colon, port = text.rpartition(":")
+        if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65_536):
+            raise _UsageError(
+                f"{source}={text!r} is not allowed: give HOST:PORT, as 127.0.0.1:9478"
+            )
+        return cls(host.strip("[]"), int(port))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _UsageError(message)
+
+
+def _address(arguments: list[str], env: Mapping[str, str]) -> Address:
+    parser = _Parser(prog="python -m maxrl_ops.daemon", description=__doc__)
+    parser.add_argument("--listen", metavar="HOST:PORT", help="where /metrics is served")
+    given = parser.parse_args(arguments).listen
+    if given is not None:
+        return Address.parse(given, "--listen")
+    if env.get(LISTEN_ENV):
+        return Address.parse(env[LISTEN_ENV], LISTEN_ENV)
+    return Address(*DEFAULT_ADDRESS, is_default=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Look after the home that the environment names; the process's exit code."""
+    arguments = detached.detach_if_asked(arguments)
+    home = Home.find(os.environ)
+    try:
+        address = _address(arguments, os.environ)
+        make_directories(home.path)
+        # Held until this process ends, however it does.
+        locks.acquire(home.daemon_lock, signed=True)
+        return _serve_home(home, address)
+    except locks.LockHeldError:
+        message, code = _who_runs(home), _IN_USE
+    except (_UsageError, HistoryError) as error:
+        message, code = str(error), _CONFIGURATION
+    except OSError as error:
+        message, code = _in_one_line(error), _NOT_UP
+        if error.errno == errno.EADDRINUSE:
+            code = _IN_USE
+    say(f"daemon: {message}")
+    return code
+
+
+def _who_runs(home: Home) -> str:
+    found = running(home)
+    if found is None:
+        return f"another daemon of {home.path} is just starting: {home.daemon_lock} is held"
+    return f"{home.path} has a daemon already: pid {found.process.pid}, {found.metrics}"
+
+
+def _serve_home(home: Home, address: Address) -> int:
+    store = Store(home.history)
+    signals = StopSignals()
+    exporter = Exporter()
+    daemon = Daemon(home, store, exporter, Policy())
+    server = _listen(daemon, exporter, address)
+    try:
+        host, port = server.address
+        metrics = f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics"
+        identity = processes.identity_of(os.getpid())
+        assert identity is not None  # noqa: S101 - we live
+        DaemonFile(identity, metrics, utc_now(), __version__).save(home)
+        say(f"daemon: looking after {home.path}, {metrics}")
+        daemon.run(signals)
+        say("daemon: ended as asked; the runs go on")
+    finally:
+        server.close()
+        store.close()
+        home.daemon_file.unlink(missing_ok=True)
+    return _OK
+
+
+def _listen(daemon: Daemon, exporter: Exporter, address: Address) -> Server:
+    """Serve metrics and health.
+
+    Raises:
+        OSError: The address is taken, or none of ours.
+    """
+    health = (daemon.not_alive, daemon.not_ready)
+    try:
+        return serve(exporter, (address.host, address.port), *health)
+    except OSError as error:
+        if address.is_default and error.errno == errno.EADDRINUSE:
+            # Two homes on one host: the second's metrics are where daemon.json and status say.
+            return serve(exporter, (address.host, 0), *health)
+        where = f"{address.host}:{address.port}"
+        reason = "something else listens there" if error.errno == errno.EADDRINUSE else None
+        raise OSError(error.errno, reason or error.strerror or str(error), where) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

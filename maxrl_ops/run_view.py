@@ -1,0 +1,56 @@
+"""A watched run as its metrics see it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from maxrl_ops.exporter import RunView, TailView, seconds_of
+from maxrl_ops.run_watch import RunWatch
+from maxrl_ops.store import Store
+from maxrl_ops.wire.documents import SupervisorState
+
+# The journal's words for what became of a decision, as the metric has them.
+_OUTCOMES: Mapping[str, str] = {
+    "applied": "applied",
+    "suggested": "suggested",
+    "rejected": "rejected",
+    "unconfirmed": "unconfirmed",
+}
+
+
+def view_of(watch: RunWatch, store: Store, supervisor: SupervisorState | None) -> RunView:
+    """What one scrape shows of a run."""
+    decisions = {
+        (rule, _OUTCOMES[outcome]): count
+        for (rule, outcome), count in store.outcomes(watch.id).items()
+        if outcome in _OUTCOMES
+    }
+    for rule, count in store.held(watch.id).items():
+        decisions[rule, "held"] = count
+    return RunView(
+        job_name=watch.spec.job_name,
+        name=watch.spec.name,
+        history=watch.history,
+        totals=watch.totals,
+        autopilot=watch.state,
+        evaluations=watch.evaluations,
+        decisions=decisions,
+        decided_at=_times(store.decided_at(watch.id)),
+        supervisor=supervisor,
+        trainer=Path(watch.spec.command[0]).name if watch.spec.command else "trainer",
+        provenance=watch.spec.provenance,
+        started_at=seconds_of(watch.spec.created),
+        tail=TailView(
+            lines=watch.tally.lines,
+            bytes=watch.tally.bytes,
+            unparsed=watch.tally.unparsed,
+            rotations=watch.tally.rotations,
+            lag=watch.lag,
+            last_read=watch.last_read,
+        ),
+        control_revision=watch.control_revision or None,
+    )
+
+
+def _times(texts: Mapping[str, str | None]) -> dict[str, float]:
+    times = {rule: seconds_of(text) for rule, text in texts.items()}
+    return {rule: time for rule, time in times.items() if time is not None}

@@ -1,0 +1,254 @@
+"""One run under the daemon's eyes: its log is taken in, judged, and answered with a control.
+
+Exactly once, whenever this process dies: events, decisions on them and the place in the log are one
+transaction; a decision is published under an id that is found again in control/.
+"""
+
+import os
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from maxrl_ops.core import autopilot
+from maxrl_ops.core.autopilot import Decision, Input, Published, Superseded
+from maxrl_ops.core.in_force import InForce, with_changes
+from maxrl_ops.core.policy import Mode, Policy
+from maxrl_ops.core.run_history import RunHistory
+from maxrl_ops.core.totals import Totals
+from maxrl_ops.dialects import DIALECTS
+from maxrl_ops.store import Store, Taken, Tally
+from maxrl_ops.tailer import Chunk, Tailer
+from maxrl_ops.wire import control
+from maxrl_ops.wire.control import Control, RevisionTakenError
+from maxrl_ops.wire.documents import RunSpec, utc_now
+from maxrl_ops.wire.record import Event, IterationRecord, Unparsed
+from maxrl_ops.wire.rundir import RunDir
+
+_ITERATION = re.compile(rb"^Iteration (\d{1,9})\b", re.M)
+_TAIL = 256 * 1024
+
+
+class RunWatch:
+    """A run, from where its history ends.
+
+    Attributes:
+        run: Where it lies.
+        spec: Its run.json.
+        state: The autopilot's.
+        history: The log, folded.
+        totals: Counters over the log.
+        tally: Counters of the tail.
+        evaluations: How often the rules were evaluated.
+        last_read: When bytes were read last (seconds since the epoch); None before the first.
+    """
+
+    def __init__(self, run: RunDir, spec: RunSpec, store: Store, policy: Policy) -> None:
+        """Take up the run's history.
+
+        Raises:
+            HistoryError: It cannot be read.
+        """
+        self.run, self.spec = run, spec
+        self._spec_inode = run.spec.stat().st_ino
+        self.state = autopilot.State(mode=_mode(spec))
+        self.history, self.totals = RunHistory(), Totals()
+        self.evaluations = 0
+        self.last_read: float | None = None
+        self._store, self._policy = store, policy
+        self._id = store.run(spec.name, spec.created, spec.job_name)
+        place, self.tally = store.place(self._id)
+        for event in store.events(self._id):
+            self._fold(event, deciding=False)
+        self._intended = store.intended(self._id)
+        self._journaled = store.newest_revision(self._id)
+        self._tailer = Tailer(run.log, place)
+        self._parser = DIALECTS["guide"]()
+
+    @property
+    def id(self) -> int:
+        """In the history."""
+        return self._id
+
+    @property
+    def control_revision(self) -> int:
+        """The newest control that was published, 0 before the first."""
+        return self._journaled
+
+    def is_replaced(self) -> bool:
+        """Another run stands under this one's name."""
+        try:
+            return self.run.spec.stat().st_ino != self._spec_inode
+        except FileNotFoundError:
+            return True
+
+    @property
+    def lag(self) -> int:
+        """Bytes of the log that were there and have not been read."""
+        return self._tailer.lag
+
+    # --- One turn ---------------------------------------------------------------------------------
+
+    def tick(self, *, is_over: bool) -> bool:
+        """Read a piece of the log, and act on it; whether anything happened.
+
+        Args:
+            is_over: Nobody writes the log any more: its last block is whole.
+
+        Raises:
+            OSError: The log or control/ cannot be read.
+            HistoryError: The history cannot be written; the piece will be read again.
+        """
+        # An intent of a daemon that was killed comes before anything new.
+        published = self._publish_intended(is_over=is_over)
+        chunk = self._tailer.read()
+        if chunk.is_fresh:
+            self._parser = DIALECTS["guide"]()
+        lines = self._parser.lines
+        events = self._parser.feed(chunk.data)
+        if is_over and not self._tailer.lag:
+            events += self._parser.close()
+        has_news = bool(chunk.data or events)
+        if has_news:
+            self._take(events, chunk, self._parser.lines - lines)
+        self._journal_controls()
+        return self._publish_intended(is_over=is_over) or has_news or published
+
+    def _take(self, events: Sequence[Event], chunk: Chunk, lines: int) -> None:
+        """Fold the events in and commit them with the place behind them."""
+        unparsed = dict(self.tally.unparsed)
+        taken = []
+        for event in events:
+            if isinstance(event, Unparsed):
+                unparsed[event.reason] = unparsed.get(event.reason, 0) + 1
+                self.history.append(event)
+            else:
+                taken.append(self._fold(event))
+        self.tally = Tally(
+            lines=self.tally.lines + lines,
+            bytes=self.tally.bytes + len(chunk.data),
+            unparsed=unparsed,
+            rotations=self.tally.rotations + chunk.is_fresh,
+        )
+        if chunk.data:
+            self.last_read = time.time()
+        self._commit(taken)
+
+    def _fold(self, event: Input, *, deciding: bool = True) -> Taken:
+        if not isinstance(event, Decision | Published | Superseded):
+            self.history.append(event)
+            self.totals.append(event)
+        self.evaluations += isinstance(event, IterationRecord)
+        self.state, outputs = autopilot.reduce(self.state, event, self._policy, deciding=deciding)
+        if deciding:
+            self._intended_from(outputs)
+        return Taken(event, self.state.attempt, outputs)
+
+    def _intended_from(self, outputs: Sequence[autopilot.Output]) -> None:
+        decisions = [output for output in outputs if isinstance(output, Decision)]
+        self._intended += [d for d in decisions if d.mode is Mode.ACT]
+
+    def _commit(self, taken: Sequence[Taken]) -> None:
+        place = self._tailer.cursor(self._parser.pending)
+        self._store.take(self._id, taken, (place, self.tally))
+
+    # --- Controls ---------------------------------------------------------------------------------
+
+    def _journal_controls(self) -> None:
+        """Write down what others have published since the last look."""
+        for revision in control.revisions(self.run.control, above=self._journaled):
+            found = control.read(self.run.control, revision)
+            # What cannot be read is journaled by the trainer's answer, which says why.
+            if found is not None:
+                self._store.add_foreign_control(self._id, found, self._changes_of(found))
+            self._journaled = revision
+
+    def _changes_of(self, found: Control) -> dict[str, object]:
+        """What a control changes of what was wished before it; all of it where that is unknown."""
+        wanted = {key: getattr(found.state, key) for key in found.state.__slots__}
+        known = self._wished_before(found.revision)
+        changes = {key: value for key, value in wanted.items() if known.get(key) != value}
+        if found.lifecycle != "run":
+            changes["lifecycle"] = found.lifecycle
+        return changes or wanted
+
+    def _wished_before(self, revision: int) -> dict[str, object]:
+        """The training state that a control was written on top of, as far as it is known."""
+        rejected = self._store.rejected(self._id)
+        for before in reversed(control.revisions(self.run.control)):
+            if before >= revision or before in rejected:
+                continue
+            if (found := control.read(self.run.control, before)) is not None:
+                return {key: getattr(found.state, key) for key in found.state.__slots__}
+        started = self.history.started
+        return {} if started is None else InForce.at_start(started).known()
+
+    # --- Decisions --------------------------------------------------------------------------------
+
+    def _publish_intended(self, *, is_over: bool) -> bool:
+        """Bring every decision out that is not out yet, or say why not."""
+        had = bool(self._intended)
+        while self._intended:
+            outcome = self._publish(self._intended[0], is_over=is_over)
+            taken = self._fold(outcome)
+            self._store.take(self._id, [taken])
+            self._intended.pop(0)
+        return had
+
+    def _publish(self, decision: Decision, *, is_over: bool) -> Published | Superseded:
+        at = max(newest_iteration(self.run.log), decision.iteration)
+        for revision in control.revisions(self.run.control, above=decision.base_revision):
+            found = control.read(self.run.control, revision)
+            if found is not None and found.intent == decision.intent:
+                # Published by a daemon that was killed before it could write that down.
+                return Published(decision.intent, revision, at)
+        why = self._objection(decision, at, is_over=is_over)
+        wished = self.state.in_force.whole()
+        if why is None and wished is None:
+            why = "the log does not tell the whole training state"
+        if why is not None or wished is None:
+            return Superseded(decision.intent, at, why or "")
+        revision = decision.base_revision + 1
+        wish = Control(
+            revision=revision,
+            base_revision=decision.base_revision,
+            state=with_changes(wished, decision.changes),
+            author=f"rule:{decision.rule}",
+            reason=decision.because,
+            time=utc_now(),
+            intent=decision.intent,
+        )
+        try:
+            control.publish(self.run.control, wish)
+        except RevisionTakenError:
+            return Superseded(decision.intent, at, f"revision {revision} came first")
+        self._journaled = max(self._journaled, revision)
+        return Published(decision.intent, revision, at)
+
+    def _objection(self, decision: Decision, at: int, *, is_over: bool) -> str | None:
+        """Why a decision is not to be published any more."""
+        if is_over:
+            return "the run is over"
+        if at > decision.iteration + self._policy.stale_after:
+            return f"the run had come to iteration {at} when this was decided"
+        later = control.revisions(self.run.control, above=decision.base_revision)
+        return f"revision {later[-1]} came first" if later else None
+
+
+def _mode(spec: RunSpec) -> Mode:
+    try:
+        return Mode(spec.mode)
+    except ValueError:
+        # A mode of a newer version: whatever it allows, watching is allowed.
+        return Mode.OBSERVE
+
+
+def newest_iteration(log: Path) -> int:
+    """The last iteration that the log tells of, 0 where it tells none: its end is enough."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+            found = _ITERATION.findall(file.read(_TAIL))
+    except FileNotFoundError:
+        return 0
+    return int(found[-1]) if found else 0

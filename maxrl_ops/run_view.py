@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from maxrl_ops.core.rules import RULES
 from maxrl_ops.exporter import RunView, TailView, seconds_of
 from maxrl_ops.run_watch import RunWatch
 from maxrl_ops.store import Store
@@ -24,8 +25,8 @@ def view_of(watch: RunWatch, store: Store, supervisor: SupervisorState | None) -
         for (rule, outcome), count in store.outcomes(watch.id).items()
         if outcome in _OUTCOMES
     }
-    for rule, count in store.held(watch.id).items():
-        decisions[rule, "held"] = count
+    held = store.held(watch.id)
+    decisions |= {(rule.name, "held"): held[rule.name] for rule in RULES if rule.name in held}
     return RunView(
         job_name=watch.spec.job_name,
         name=watch.spec.name,

@@ -17,7 +17,7 @@ from maxrl_ops.wire.record import (
 from trainer.objectives import OBJECTIVES
 
 # Upper bounds of the histogram of iteration durations, in seconds.
-DURATION_BOUNDS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+DURATION_BOUNDS = (1.0, 5.0, 30.0, 120.0, 600.0)
 _MAY_BE_NONFINITE = ("loss", "grad_norm")
 
 

@@ -74,7 +74,8 @@ _INT = r"\d{1,18}"
 def _read(text: str) -> int | float | str:
     """A captured value by its look: percents become ratios; only digits, an int."""
     if text.endswith("%"):
-        return float(text[:-1]) / 100
+        # Rounded, or 96.9% would be 0.9690000000000001.
+        return round(float(text[:-1]) / 100, 12)
     return int(text) if text.isdecimal() else float(text)
 
 

@@ -1,0 +1,245 @@
+"""/metrics as Prometheus sees it: real logs through production code, scraped over loopback."""
+
+import math
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from scripted import header, record
+from waiting import wait_until
+
+from maxrl_ops.core import autopilot
+from maxrl_ops.core.run_history import RunHistory
+from maxrl_ops.core.totals import Totals
+from maxrl_ops.exporter import (
+    Exporter,
+    RunView,
+    Scene,
+    Server,
+    TailView,
+    run_samples,
+    serve,
+)
+from maxrl_ops.signals import METRICS, Kind
+from maxrl_ops.wire.documents import Exit, SupervisorState
+from maxrl_ops.wire.logformat import Parser, render
+from maxrl_ops.wire.record import Evaluated, Event
+
+LOG = (
+    header(),
+    Evaluated(0, 0.5, {1: 0.38, 8: 0.97}, 0.02, 0.6, 0.2),
+    replace(
+        record(1, 26, threshold=25.0),
+        loss=4.2,
+        correct_reward_mean=27.5,
+        groups_all_wrong=1,
+        groups_all_correct=2,
+        groups_mixed=5,
+        effective_samples=1.5,
+        effective_of=3.0,
+        duration=2.0,
+        compile_ratio=0.969,
+    ),
+)
+SUPERVISOR = SupervisorState(
+    "running",
+    "2026-11-24T00:00:00Z",
+    attempt=2,
+    restarts=1,
+    exits=(Exit(1, "2026-11-24T00:00:00Z", 1, None, "crashed"),),
+)
+
+
+def view(*events: Event, **changes: object) -> RunView:
+    history, totals = RunHistory(), Totals()
+    parser = Parser()
+    text = "".join(render(event) for event in events)
+    for event in [*parser.feed(text.encode()), *parser.close()]:
+        history.append(event)
+        totals.append(event)
+    plain = RunView("a job", "one", history, totals, autopilot.State(), TailView())
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def scraped(exporter: Exporter) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    from prometheus_client import generate_latest  # noqa: PLC0415 - the text is what is tested
+
+    families = text_string_to_metric_families(generate_latest(exporter.registry).decode())
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def shown(*views: RunView) -> Exporter:
+    exporter = Exporter()
+    runs = {each.name: run_samples(each) for each in views}
+    exporter.show(Scene(runs, {"running": len(views)}, 1e9, "1.2.3"))
+    return exporter
+
+
+def values(exporter: Exporter, name: str) -> dict[tuple[tuple[str, str], ...], float]:
+    """A metric's series, by their labels beside job_name and run."""
+    return {
+        tuple((k, v) for k, v in labels if k not in {"job_name", "run"}): value
+        for (found, labels), value in scraped(exporter).items()
+        if found == name
+    }
+
+
+@pytest.fixture
+def exporter() -> Exporter:
+    return shown(view(*LOG, supervisor=SUPERVISOR, evaluations=1, control_revision=3))
+
+
+@pytest.fixture
+def server(exporter: Exporter) -> Iterator[Server]:
+    server = serve(exporter, ("127.0.0.1", 0), lambda: None, lambda: "not yet")
+    yield server
+    server.close()
+
+
+def get(server: Server, path: str, method: str = "GET") -> tuple[int, str]:
+    request = urllib.request.Request(f"http://127.0.0.1:{server.address[1]}{path}", method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "value"),
+    [
+        ("maxrl_train_correctness_ratio", (), 26 / 64),
+        ("maxrl_train_loss", (), 4.2),
+        ("maxrl_train_compile_ratio", (), 0.969),
+        ("maxrl_train_groups", (("outcome", "mixed"),), 5),
+        ("maxrl_train_effective_samples_ratio", (), 0.5),
+        ("maxrl_train_iterations_total", (("algorithm", "MaxRL"),), 1),
+        ("maxrl_train_iterations_total", (("algorithm", "GRPO"),), 0),
+        ("maxrl_train_pass_at_k", (("k", "8"),), 0.97),
+        ("maxrl_train_correctness_threshold", (), 30),
+        ("maxrl_train_iteration_duration_seconds_bucket", (("le", "5.0"),), 1),
+        ("maxrl_train_iteration_duration_seconds_count", (), 1),
+        ("maxrl_job_state", (("state", "running"),), 1),
+        ("maxrl_job_state", (("state", "failed"),), 0),
+        ("maxrl_job_algorithm", (("algorithm", "MaxRL"),), 1),
+        ("maxrl_job_restarts_total", (("reason", "crash"),), 1),
+        ("maxrl_job_last_exit_code", (), 1),
+        ("maxrl_job_control_revision", (), 3),
+        ("maxrl_rule_decisions_total", (("outcome", "applied"), ("rule", "LOW")), 0),
+        ("maxrl_rule_firing", (("rule", "LOW"),), 0),
+        ("maxrl_ops_runs", (("state", "running"),), 1),
+        ("maxrl_ops_build_info", (("version", "1.2.3"),), 1),
+    ],
+)
+def test_a_figure(
+    exporter: Exporter, name: str, labels: tuple[tuple[str, str], ...], value: float
+) -> None:
+    assert values(exporter, name)[labels] == pytest.approx(value)
+
+
+def test_what_is_not_known_is_absent() -> None:
+    found = {name for name, _ in scraped(shown(view()))}
+    assert "maxrl_train_iterations_total" in found
+    for name in ("correctness_ratio", "loss", "iteration", "learning_rate", "pass_at_k", "kl"):
+        assert f"maxrl_train_{name}" not in found
+    assert not [name for name in found if name.endswith("_created")]
+
+
+def test_a_loss_that_was_logged_as_nan_is_nan() -> None:
+    exporter = shown(view(header(), replace(record(1), loss=math.nan)))
+    assert math.isnan(values(exporter, "maxrl_train_loss")[()])
+    assert values(exporter, "maxrl_train_nonfinite_total")[(("metric", "loss"),)] == 1
+
+
+def test_every_metric_of_the_table_can_be_shown(exporter: Exporter) -> None:
+    known = {name.removesuffix("_total") for name, _ in scraped(exporter)}
+    known |= {name.removesuffix("_bucket") for name in known}
+    # Of a run without a decision, or a trainer that does not tell.
+    rest = {
+        "maxrl_rule_last_decision_timestamp_seconds",
+        "maxrl_job_start_timestamp_seconds",
+        "maxrl_tailer_last_read_timestamp_seconds",
+        "maxrl_job_acknowledged_revision",
+    }
+    rest |= {f"maxrl_train_{n}" for n in "reward_mean reward_std grad_norm entropy kl".split()}
+    rest |= {"maxrl_train_tests_pass_ratio", "maxrl_train_completion_length_mean"}
+    assert METRICS.keys() - known == rest
+
+
+@pytest.mark.parametrize("text", ['"quoted"', "back\\slash", "new\nline", "x" * 5000, "\ud800"])
+def test_hostile_labels_stay_labels(text: str) -> None:
+    exporter = shown(replace(view(*LOG), name=text))
+    labels = {dict(found).get("run") for _, found in scraped(exporter)} - {None}
+    assert len(labels) == 1
+    assert all(label is not None and len(label) <= 200 for label in labels)
+
+
+@pytest.mark.needs("promtool")
+def test_promtool_finds_nothing_to_say(server: Server) -> None:
+    status, text = get(server, "/metrics")
+    assert status == 200
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_counters_are_named_as_counters() -> None:
+    for name, metric in METRICS.items():
+        assert name.startswith("maxrl_")
+        assert not name.endswith("_total"), "the suffix is the client's to add"
+        assert metric.help.endswith(".")
+        assert metric.kind is not Kind.STATES or metric.labels
+
+
+def test_series_of_a_run_are_bounded(exporter: Exporter) -> None:
+    everything = run_samples(view(*LOG, supervisor=SUPERVISOR))
+    assert len(everything) <= 80
+
+
+# --- HTTP -----------------------------------------------------------------------------------------
+
+
+def test_health_and_readiness(server: Server) -> None:
+    assert get(server, "/healthz") == (200, "ok\n")
+    assert get(server, "/readyz") == (503, "not yet\n")
+    assert get(server, "/readyz", "HEAD") == (503, "")
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status"),
+    [("/", "GET", 404), ("/metrics/../etc", "GET", 404), ("/metrics", "POST", 501)],
+)
+def test_nothing_else_is_served(server: Server, path: str, method: str, status: int) -> None:
+    assert get(server, path, method)[0] == status
+
+
+def test_a_port_in_use_is_an_error(server: Server) -> None:
+    with pytest.raises(OSError, match="in use"):
+        serve(Exporter(), server.address, lambda: None, lambda: None)
+
+
+def test_idle_connections_do_not_keep_others_out(server: Server) -> None:
+    """As many silent clients as there are places: the next is turned away, and later let in."""
+    silent = [socket.create_connection(server.address, timeout=10) for _ in range(32)]
+
+    def is_refused() -> bool:
+        try:
+            return get(server, "/healthz")[0] != 200
+        except OSError:
+            return True
+
+    wait_until(is_refused, 10, "all places are taken")
+    for client in silent:
+        client.close()
+    wait_until(lambda: not is_refused(), 10, "a place is free")

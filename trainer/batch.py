@@ -8,7 +8,7 @@ from typing import Any
 from maxrl_ops.wire.control import TrainingState
 from maxrl_ops.wire.logformat import verdict_of
 from maxrl_ops.wire.record import Algorithm
-from trainer.objectives import OBJECTIVES, effective_samples, is_correct, maxrl_weights
+from trainer.objectives import OBJECTIVES, effective_samples, is_correct
 from trainer.reward import PROFILES, Reward
 from trainer.sampler import Completion
 from trainer.tasks.base import Task
@@ -60,15 +60,10 @@ def terms_of(groups: Sequence[Group], state: TrainingState) -> list[Term]:
     A group without signal (all wrong under MaxRL, all equal under GRPO) gives no term, and a
     sample whose coefficient is 0 costs no compute.
     """
-    objective = OBJECTIVES[state.objective]
     signal: list[list[tuple[Sample, float]]] = []
     for group in groups:
         members = scored(group)
-        coefficients = members and objective.coefficients(
-            [reward for _, reward in members],
-            [sample.is_correct(state.correctness_threshold) for sample, _ in members],
-            state.weight_temperature,
-        )
+        coefficients = _coefficients(members, state, state.weight_temperature)
         if coefficients:
             pairs = zip(members, coefficients, strict=True)
             signal.append([(sample, coefficient) for (sample, _), coefficient in pairs])
@@ -131,24 +126,37 @@ def _verdict_ratios(verdicts: Sequence[Verdict]) -> Mapping[str, float]:
 
 def _effective(groups: Sequence[Group], state: TrainingState) -> Mapping[str, float]:
     """Effective sample size of the MaxRL weights, at the temperature and at half and double it."""
-    if OBJECTIVES[state.objective].algorithm is not Algorithm.MAXRL:
+    objective = OBJECTIVES[state.objective]
+    if objective.algorithm is not Algorithm.MAXRL:
         return {}
-    correct = [
-        [reward for s, reward in scored(group) if s.is_correct(state.correctness_threshold)]
-        for group in groups
-    ]
-    with_signal = [rewards for rewards in correct if rewards]
-    if not with_signal:
-        return {}
+
+    def weights(temperature: float) -> list[Sequence[float]]:
+        found = (_coefficients(scored(group), state, temperature) for group in groups)
+        return [coefficients for coefficients in found if coefficients]
 
     def mean_effective(temperature: float) -> float:
-        weights = (maxrl_weights(r, [True] * len(r), temperature) for r in with_signal)
-        return fmean(effective_samples(w) for w in weights if w)
+        return fmean(effective_samples(each) for each in weights(temperature))
 
     temperature = state.weight_temperature
+    with_signal = weights(temperature)
+    if not with_signal:
+        return {}
     return {
         "effective_samples": mean_effective(temperature),
-        "effective_of": fmean(len(rewards) for rewards in with_signal),
+        "effective_of": fmean(sum(c > 0 for c in each) for each in with_signal),
         "effective_half": mean_effective(temperature / 2),
         "effective_double": mean_effective(temperature * 2),
     }
+
+
+def _coefficients(
+    members: Sequence[tuple[Sample, float]], state: TrainingState, temperature: float
+) -> Sequence[float] | None:
+    """The objective's coefficients of one group's scored samples; None without signal."""
+    if not members:
+        return None
+    return OBJECTIVES[state.objective].coefficients(
+        [reward for _, reward in members],
+        [sample.is_correct(state.correctness_threshold) for sample, _ in members],
+        temperature,
+    )

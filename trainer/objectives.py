@@ -9,12 +9,15 @@ only, so that the CLI can show the numbers without torch.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean, pstdev
 
 from maxrl_ops.wire.record import Algorithm
 
 # A standard deviation below this is rounding, not signal.
 _LEAST_STD = 1e-6
+# exp(30) is 1e13 times the weight of an average sample: beyond, only the floats' end lies.
+_LARGEST_EXPONENT = 30.0
 
 Coefficients = tuple[float, ...]
 
@@ -22,6 +25,9 @@ Coefficients = tuple[float, ...]
 def is_correct(reward: float, threshold: float) -> bool:
     """Whether a reward counts as correct: strictly above the threshold."""
     return reward > threshold
+
+
+# --- GRPO's family: right and wrong samples, relative to the group -------------------------------
 
 
 def grpo_advantages(rewards: Sequence[float]) -> Coefficients:
@@ -35,15 +41,55 @@ def grpo_advantages(rewards: Sequence[float]) -> Coefficients:
     return tuple((reward - mean) / std for reward in rewards)
 
 
-def _grpo(
-    rewards: Sequence[float],
-    correct: Sequence[bool],  # noqa: ARG001 - GRPO learns from right and wrong alike
-    weight_temperature: float,  # noqa: ARG001
-) -> Coefficients | None:
-    advantages = grpo_advantages(rewards)
-    if not any(advantages):
+def _grpo(rewards: Sequence[float], _: Sequence[bool], __: float) -> Coefficients | None:
+    return _averaged(grpo_advantages(rewards))
+
+
+def _dr_grpo(rewards: Sequence[float], _: Sequence[bool], __: float) -> Coefficients | None:
+    """A_i = r_i - mean: without the division by std, which overweights very easy and hard prompts.
+
+    Source: Understanding R1-Zero-Like Training, arXiv 2503.20783, section 3.
+    """
+    mean = fmean(rewards)
+    return _averaged(tuple(reward - mean for reward in rewards))
+
+
+def _rloo(rewards: Sequence[float], _: Sequence[bool], __: float) -> Coefficients | None:
+    """A_i = r_i - mean of the others; a group of one has no others, and no signal.
+
+    Source: Back to Basics, arXiv 2402.14740, section 2.2.
+    """
+    count, total = len(rewards), math.fsum(rewards)
+    if count < 2:
         return None
-    return tuple(advantage / len(rewards) for advantage in advantages)
+    return _averaged(tuple(r - (total - r) / (count - 1) for r in rewards))
+
+
+def _tailrl(rewards: Sequence[float], _: Sequence[bool], __: float) -> Coefficients | None:
+    """A_i = N (omega_i - mean omega), for graded rewards.
+
+    omega climbs the distinct rewards from the lowest: each gap is shared among the samples above
+    it, so that what few samples reach counts most; on 0 and 1 it is the MaxRL weight.
+    Source: arXiv 2609.02987.
+    """
+    levels = sorted(set(rewards))
+    omega_at, omega = {levels[0]: 0.0}, 0.0
+    for below, level in pairwise(levels):
+        omega += (level - below) / sum(reward >= level for reward in rewards)
+        omega_at[level] = omega
+    mean = fmean(omega_at[reward] for reward in rewards)
+    return _averaged(tuple(len(rewards) * (omega_at[reward] - mean) for reward in rewards))
+
+
+def _averaged(advantages: Coefficients) -> Coefficients | None:
+    """Coefficients of `loss = -mean(A_i l_i)`; None where no sample is preferred."""
+    # Rounding of equal rewards' mean is no preference.
+    if max(map(abs, advantages)) < _LEAST_STD:
+        return None
+    return tuple(advantage / len(advantages) for advantage in advantages)
+
+
+# --- MaxRL's family: the likelihood of the correct samples ----------------------------------------
 
 
 def maxrl_weights(
@@ -67,9 +113,45 @@ def maxrl_weights(
     return tuple(weight / total for weight in raw)
 
 
-def effective_samples(weights: Sequence[float]) -> float:
-    """Kish's effective sample size 1 / sum(w^2) of weights that sum to 1, in samples."""
-    return 1.0 / math.fsum(weight * weight for weight in weights)
+def _maxrl_mean(_: Sequence[float], correct: Sequence[bool], __: float) -> Coefficients | None:
+    """A_i = (1[correct] - mean) / mean over the group, all 0 where all or none are correct.
+
+    Its order is N - 1: two samples are plain REINFORCE with a baseline.
+    Source: arXiv 2602.02710, Algorithm 1.
+    """
+    mean = sum(correct) / len(correct)
+    if mean in (0.0, 1.0):
+        return None
+    return _averaged(tuple((c - mean) / mean for c in correct))
+
+
+def _maxrl_zscore(
+    rewards: Sequence[float], correct: Sequence[bool], weight_temperature: float
+) -> Coefficients | None:
+    """w_i = exp(z_i / T) / K over the K correct samples, z their rewards' standard score.
+
+    The weights do not sum to 1: a spread of rewards makes the step larger.
+    Source: the guide, "normalized variant".
+    """
+    chosen = [r for r, c in zip(rewards, correct, strict=True) if c]
+    if not chosen:
+        return None
+    mean, std = fmean(chosen), max(pstdev(chosen), _LEAST_STD)
+    return tuple(
+        math.exp(min((r - mean) / std / weight_temperature, _LARGEST_EXPONENT)) / len(chosen)
+        if c
+        else 0.0
+        for r, c in zip(rewards, correct, strict=True)
+    )
+
+
+def effective_samples(coefficients: Sequence[float]) -> float:
+    """Kish's effective sample size (sum w)^2 / sum(w^2) of what is made likelier, in samples."""
+    weights = [c for c in coefficients if c > 0]
+    return math.fsum(weights) ** 2 / math.fsum(weight * weight for weight in weights)
+
+
+# --- The table ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +198,46 @@ OBJECTIVES: Mapping[str, Objective] = {
             _grpo,
         ),
         Objective(
+            "dr_grpo",
+            Algorithm.GRPO,
+            "rewards less the group's mean, not scaled by their spread",
+            "arXiv 2503.20783, section 3",
+            _dr_grpo,
+        ),
+        Objective(
+            "rloo",
+            Algorithm.GRPO,
+            "rewards less the mean of the other samples",
+            "arXiv 2402.14740, section 2.2",
+            _rloo,
+        ),
+        Objective(
             "maxrl",
             Algorithm.MAXRL,
             "likelihood of the correct samples, the better ones weighing more",
             "the guide, normalised; arXiv 2602.02710, Eq. 9",
             maxrl_weights,
+        ),
+        Objective(
+            "maxrl_mean",
+            Algorithm.MAXRL,
+            "correct or not, relative to the share of correct samples",
+            "arXiv 2602.02710, Algorithm 1",
+            _maxrl_mean,
+        ),
+        Objective(
+            "maxrl_zscore",
+            Algorithm.MAXRL,
+            "likelihood of the correct samples, weighed by their standard score",
+            'the guide, "normalized variant"',
+            _maxrl_zscore,
+        ),
+        Objective(
+            "tailrl",
+            Algorithm.MAXRL,
+            "graded rewards, what few samples reach counting most",
+            "arXiv 2609.02987",
+            _tailrl,
         ),
     )
 }

@@ -20,6 +20,9 @@ LISTEN_ENV = "MAXRL_OPS_LISTEN"
 NO_DAEMON_ENV = "MAXRL_OPS_NO_DAEMON"
 _OPS_PREFIX = "MAXRL_OPS_"
 
+# The formulas themselves are trainer.objectives'.
+OBJECTIVE_NAMES = ("grpo", "dr_grpo", "rloo", "maxrl", "maxrl_mean", "maxrl_zscore", "tailrl")
+
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -113,7 +116,7 @@ SETTINGS: Mapping[str, Setting] = {
         Setting(
             "use_maxrl", "USE_MAXRL", "true or false", _boolean, "Train with MaxRL, or with GRPO."
         ),
-        _choice("objective", ("grpo", "maxrl"), "The exact formula of the loss."),
+        _choice("objective", OBJECTIVE_NAMES, "The exact formula of the loss."),
         _choice("task", ("rust", "arithmetic"), "Where prompts and verdicts come from."),
         _choice("reward", ("tested", "guide"), "Gated by tests, or the guide's plain scale."),
         _pattern(

@@ -19,7 +19,7 @@ _TAIL = 4096
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """The daemon that runs, or in one line why none does."""
+    """The daemon that runs, or in one line why none does; neither where none is wanted."""
 
     running: DaemonFile | None
     problem: str | None = None
@@ -31,7 +31,7 @@ def ensure(home: Home) -> Daemon:
     if found is not None:
         return Daemon(found)
     if os.environ.get(NO_DAEMON_ENV):
-        return Daemon(None, f"{NO_DAEMON_ENV} is set")
+        return Daemon(None)
     try:
         pid = _spawn(home)
     except OSError as error:

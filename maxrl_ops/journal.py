@@ -2,12 +2,12 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
+from maxrl_ops.core.entry import Entry, Held, Told
 from maxrl_ops.store import HistoryError, check_identity
 
 _BUSY_SECONDS = 5.0
@@ -33,52 +33,6 @@ _ENTRIES = """
 # A directory made anew under an old name is another run: only the newest is meant.
 _NEWEST = "SELECT MAX(id) FROM runs GROUP BY name"
 _NAMED = "SELECT MAX(id) FROM runs WHERE name = :name"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One decision, an operator's or a rule's; the object that `decisions --json` prints.
-
-    Attributes:
-        revision: Of its control; None while, or when, there is none.
-        iteration: It was decided on; for an operator's, the one it was answered at.
-        time: When, RFC 3339 in UTC.
-        by: `rule:LOW`, `uid:1000`, or `unknown` where its control cannot be read.
-        control: What it wanted changed.
-        outcome: intended, published, applied, rejected, unconfirmed, superseded, suggested or
-            observed.
-        effective: What was in force after the trainer's answer; None without one.
-        judged: Whether it helped; None while nobody has judged.
-        answered_at: The iteration from which the answer holds.
-    """
-
-    revision: int | None
-    run: str
-    iteration: int | None
-    time: str | None
-    by: str
-    rule: str | None
-    evidence: Mapping[str, Any]
-    control: Mapping[str, Any]
-    outcome: str
-    effective: Mapping[str, Any] | None
-    judged: str | None
-    because: str
-    answered_at: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """As `decisions --json` prints it."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Why nothing was changed, as said last."""
-
-    run: str
-    iteration: int
-    rule: str
-    because: str
 
 
 class Journal:
@@ -127,15 +81,42 @@ class Journal:
         with self._explained():
             return [_entry(row) for row in self._db.execute(query, {"name": name})]
 
-    def holds(self) -> dict[str, Held]:
-        """What was said last about not changing anything, by run."""
+    def held(self, name: str) -> Held | None:
+        """What was said last about not changing anything in that run."""
         query = (
             "SELECT runs.name AS run, iteration, rule, because FROM holds"  # noqa: S608 - ours
-            f" JOIN runs ON runs.id = holds.run WHERE holds.id IN"
-            f" (SELECT MAX(id) FROM holds WHERE run IN ({_NEWEST}) GROUP BY run)"
+            f" JOIN runs ON runs.id = holds.run WHERE holds.run IN ({_NAMED})"
+            " ORDER BY holds.id DESC LIMIT 1"
         )
         with self._explained():
-            return {row["run"]: Held(*row) for row in self._db.execute(query)}
+            row = self._db.execute(query, {"name": name}).fetchone()
+        return None if row is None else Held(*row)
+
+
+class JournalReader:
+    """What the journal tells of each run, read anew at each question.
+
+    Attributes:
+        problem: Why it could not be read at the last question, in one line; None where it could,
+            or where no daemon has ever run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.problem: str | None = None
+        self._path = path
+
+    def told(self, run: str) -> Told:
+        """The run's last decision, and the last reason for none."""
+        self.problem = None
+        try:
+            with Journal(self._path) as journal:
+                entries = journal.entries(run)
+                return Told(entries[-1] if entries else None, journal.held(run))
+        except FileNotFoundError:
+            return Told()
+        except HistoryError as error:
+            self.problem = str(error)
+            return Told()
 
 
 def _entry(row: sqlite3.Row) -> Entry:

@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 
 from maxrl_ops import processes
 from maxrl_ops.core import snapshot
+from maxrl_ops.core.entry import Told
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.run_state import ENDED
 from maxrl_ops.core.snapshot import Observed, RunSnapshot
+from maxrl_ops.journal import JournalReader
 from maxrl_ops.wire import control
 from maxrl_ops.wire.documents import Heartbeat, ProcessIdentity, RunSpec, SupervisorState
 from maxrl_ops.wire.logformat import Parser
@@ -77,8 +79,8 @@ class RunReader:
         spec: Its run.json.
     """
 
-    def __init__(self, run: RunDir) -> None:
-        """Read run.json.
+    def __init__(self, run: RunDir, journal: JournalReader | None = None) -> None:
+        """Read run.json; `journal` tells of decisions.
 
         Raises:
             DocumentError: It is missing or damaged.
@@ -89,6 +91,7 @@ class RunReader:
         except FileNotFoundError:
             raise DocumentError(f"{run.spec}: there is no such file") from None
         self._log = LogReader(run)
+        self._journal = journal
 
     @property
     def history(self) -> RunHistory:
@@ -130,6 +133,7 @@ class RunReader:
             trainer_alive=life.trainer_alive,
             control_revision=newest.revision if newest else None,
             log_age=_age_of(self.run),
+            told=self._journal.told(self.run.name) if self._journal else Told(),
         )
 
 
@@ -176,7 +180,8 @@ def _life_of(run: RunDir) -> Life:
 class AllRuns:
     """Every run of a home, looked at again and again without reading a log twice."""
 
-    def __init__(self) -> None:
+    def __init__(self, journal: JournalReader) -> None:
+        self._journal = journal
         self._readers: dict[str, RunReader] = {}
 
     def look(self, runs: list[RunDir]) -> list[RunSnapshot]:
@@ -187,7 +192,7 @@ class AllRuns:
     def _look_at(self, run: RunDir) -> RunSnapshot:
         try:
             if run.name not in self._readers:
-                self._readers[run.name] = RunReader(run)
+                self._readers[run.name] = RunReader(run, self._journal)
             return self._readers[run.name].look()[0]
         except DocumentError as error:
             return snapshot.damaged(run.name, str(error))

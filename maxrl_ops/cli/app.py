@@ -33,6 +33,12 @@ app = typer.Typer(
 )
 
 RunName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="The run's name.")]
+RunOption = Annotated[
+    str | None, typer.Option("--run", metavar="NAME", help="Which; by default the only active one.")
+]
+WaitOption = Annotated[
+    float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for the trainer's answer.")
+]
 
 
 def main() -> NoReturn:
@@ -186,6 +192,68 @@ def logs(
     from maxrl_ops.cli.logs import logs as run_logs  # noqa: PLC0415
 
     return run_logs(name, follow=follow, lines=lines)
+
+
+@app.command(epilog="Example: maxrl-ops decisions rust-1")
+def decisions(
+    name: RunName = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Show what was changed, by whom, why, and what the trainer made of it.
+
+    Without NAME: of every run.
+    """
+    from maxrl_ops.cli.decisions import decisions as run_decisions  # noqa: PLC0415
+
+    return run_decisions(name, as_json=as_json)
+
+
+@app.command("set", epilog="Example: maxrl-ops set n_samples=16 learning_rate=1e-5")
+def set_values(
+    changes: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="What to change.")],
+    name: RunOption = None,
+    wait: WaitOption = 60.0,
+) -> int:
+    """Change a running training from its next iteration on.
+
+    Keys: objective, correctness_threshold, weight_temperature, n_samples, learning_rate.
+    """
+    from maxrl_ops.cli.change import set_values as run_set  # noqa: PLC0415
+
+    return run_set(changes, name, wait=wait)
+
+
+@app.command(epilog="Example: maxrl-ops switch grpo")
+def switch(
+    algorithm: Annotated[str, typer.Argument(metavar="ALGORITHM", help="grpo or maxrl.")],
+    name: RunOption = None,
+    wait: WaitOption = 60.0,
+) -> int:
+    """Switch a running training to GRPO or MaxRL from its next iteration on.
+
+    Threshold, samples and learning rate stay as they are.
+    """
+    from maxrl_ops.cli.change import switch as run_switch  # noqa: PLC0415
+
+    return run_switch(algorithm, name, wait=wait)
+
+
+@app.command(epilog="Example: maxrl-ops daemon --listen 127.0.0.1:9478")
+def daemon(
+    listen: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Where /metrics is. [default: 127.0.0.1:9478]"),
+    ] = None,
+    stop: Annotated[bool, typer.Option("--stop", help="End the one that runs.")] = False,
+) -> int:
+    """Look after every run: export metrics, keep the history, and decide.
+
+    It runs in the foreground; `start` brings one up in the background where none runs. Runs go on
+    without it.
+    """
+    from maxrl_ops.cli.daemon import daemon as run_daemon  # noqa: PLC0415
+
+    return run_daemon(listen, is_stop=stop)
 
 
 @app.command(epilog="Example: maxrl-ops demo --weight-temperature 2")

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
+from maxrl_ops.journal import JournalReader
 from maxrl_ops.run_reader import life_of
 from maxrl_ops.settings import Home
 from maxrl_ops.wire.rundir import DocumentError, RunDir, is_run_name
@@ -14,6 +15,11 @@ from maxrl_ops.wire.settings import nearest
 def home() -> Home:
     """The home that the environment names."""
     return Home.find(os.environ)
+
+
+def journal() -> JournalReader:
+    """The journal of that home."""
+    return JournalReader(home().history)
 
 
 def named(name: str) -> RunDir:

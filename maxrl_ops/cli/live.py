@@ -59,6 +59,7 @@ def view(sight: Sight, width: int = 80, encoding: str = "utf-8") -> RenderableTy
         ("held-out", _held_out(run)),
         ("but wrong", _wrong(run)),
         ("saved", _saved(run)),
+        ("autopilot", _autopilot(run)),
     ):
         if content is not None:
             facts.add_row(label, content)
@@ -172,6 +173,11 @@ def _wrong(run: RunSnapshot) -> Text | None:
     if run.compiles_but_wrong is None:
         return None
     return Text(f"{run.compiles_but_wrong:.0%} of held-out samples compile but are wrong")
+
+
+def _autopilot(run: RunSnapshot) -> Text | None:
+    """The mode; what was decided, or why nothing was, stands in the sentence below."""
+    return None if run.mode is None else shown(run.mode)
 
 
 def _saved(run: RunSnapshot) -> Text:

@@ -10,9 +10,10 @@ from pathlib import Path
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.provenance import provenance
+from maxrl_ops.core.policy import Mode
 from maxrl_ops.settings import Home
 from maxrl_ops.wire.documents import RunSpec, utc_now
-from maxrl_ops.wire.rundir import DIRECTORY_MODE, RunDir, is_run_name
+from maxrl_ops.wire.rundir import DIRECTORY_MODE, RunDir, is_run_name, make_directories
 from maxrl_ops.wire.settings import HOME_ENV, Value
 
 # The shipped model's checkpoints take 21 MB, its log and samples some more.
@@ -26,6 +27,7 @@ def create(
     command: tuple[str, ...],
     name: str | None,
     job: str | None,
+    mode: str = Mode.ACT.value,
 ) -> RunDir:
     """Make the run's directory, its name taken atomically, and write run.json.
 
@@ -34,7 +36,7 @@ def create(
         OSError: The home cannot be written.
     """
     prefix = _prefix(settings, command)
-    _make_directories(home.runs_dir)
+    make_directories(home.runs_dir)
     _check_space(home.runs_dir)
     run = _claim_next(home, prefix) if name is None else _claim(home, name)
     spec = RunSpec(
@@ -44,6 +46,7 @@ def create(
         command=command,
         created=utc_now(),
         provenance=provenance(),
+        mode=mode,
     )
     try:
         run.control.mkdir(mode=DIRECTORY_MODE)
@@ -109,13 +112,3 @@ def _prefix(settings: Mapping[str, Value], command: tuple[str, ...]) -> str:
     telling = [stem for stem in stems if stem and not _INTERPRETERS.fullmatch(stem)]
     plain = re.sub(r"[^A-Za-z0-9_]+", "-", (telling or ["run"])[0]).strip("-_")[:40]
     return plain or "run"
-
-
-def _make_directories(path: Path) -> None:
-    """Like `mkdir -p -m 0750`: Path.mkdir gives the mode to the last one only."""
-    missing = []
-    while not path.exists():
-        missing.append(path)
-        path = path.parent
-    for directory in reversed(missing):
-        directory.mkdir(mode=DIRECTORY_MODE, exist_ok=True)

@@ -8,14 +8,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from maxrl_ops import supervisor
+from maxrl_ops import daemon_process, supervisor
 from maxrl_ops.cli import layers, preflight
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
-from maxrl_ops.cli.finding import home, named
+from maxrl_ops.cli.finding import home, journal, named
 from maxrl_ops.cli.new_run import check_name, create
 from maxrl_ops.cli.printable import one_line
+from maxrl_ops.core.policy import Mode
 from maxrl_ops.core.snapshot import RunSnapshot
+from maxrl_ops.daemon_file import DaemonFile
 from maxrl_ops.run_reader import LogReader, RunReader, life_of
 from maxrl_ops.wire.documents import RunSpec
 from maxrl_ops.wire.rundir import RunDir
@@ -35,15 +37,18 @@ def start(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
         raise CommandError("nothing stands after --: give the command to run")
     if options["name"] is not None:
         check_name(options["name"])
-    job = _job(options["job"])
+    job, mode = _job(options["job"]), _mode(options["mode"])
     settings = _settings(options)
     if command is None:
         preflight.check_tools(settings)
     if "checkpoint" in settings:
         settings["checkpoint"] = preflight.resolve_checkpoint(str(settings["checkpoint"]))
-    run = create(home(), settings, command or (), options["name"], job)
+    run = create(home(), settings, command or (), options["name"], job, mode)
     supervisor.spawn(run)
-    reader = RunReader(run)
+    daemon = daemon_process.ensure(home())
+    reader = RunReader(run, journal())
+    if daemon.problem is not None:
+        sys.stderr.write(one_line(f"no daemon: {daemon.problem}") + "; the run goes on without\n")
     if options["follow"]:
         from maxrl_ops.cli.follow import follow  # noqa: PLC0415 - rich is for who watches
 
@@ -55,13 +60,19 @@ def start(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
             f"\nNo longer waiting; {run.name} goes on starting: maxrl-ops status {run.name}\n"
         )
         return ExitCode.INTERRUPTED
-    _print_next_steps(run, shown)
+    _print_next_steps(run, shown, daemon.running)
     return ExitCode.OK
 
 
 def _job(given: str | None) -> str | None:
     if given is not None and not (one_line(given) == given and 1 <= len(given) <= 200):
         raise CommandError(f"--job={given!r} is not allowed: give up to 200 plain characters")
+    return given
+
+
+def _mode(given: str) -> str:
+    if given not in set(Mode):
+        raise CommandError(f"--mode={given!r} is not allowed: give {' or '.join(Mode)}")
     return given
 
 
@@ -166,7 +177,7 @@ def _reason(reader: RunReader, shown: RunSnapshot) -> str:
 # --- What is said -------------------------------------------------------------------------------
 
 
-def _print_next_steps(run: RunDir, shown: RunSnapshot) -> None:
+def _print_next_steps(run: RunDir, shown: RunSnapshot, daemon: DaemonFile | None) -> None:
     target = shown.target_iterations
     facts = (shown.algorithm, shown.task, target and f"{target} iterations")
     what = one_line(", ".join(fact for fact in facts if fact))
@@ -177,6 +188,8 @@ def _print_next_steps(run: RunDir, shown: RunSnapshot) -> None:
         f"  log        maxrl-ops logs {run.name} -f\n"
         f"  stop       maxrl-ops stop {run.name}\n"
     )
+    if daemon is not None:
+        sys.stdout.write(f"  metrics    {daemon.metrics}\n")
 
 
 def _ended_or_detached(reader: RunReader, shown: RunSnapshot | None) -> int:

@@ -30,6 +30,14 @@ _OWN = {
             "--from", metavar="RUN", help="Take a run's settings and newest checkpoint over."
         ),
     ),
+    "mode": (
+        str,
+        "act",
+        typer.Option(
+            metavar="VALUE",
+            help="What the autopilot may do: act, suggest (it waits for you) or observe.",
+        ),
+    ),
     "follow": (
         bool,
         False,

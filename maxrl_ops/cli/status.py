@@ -11,19 +11,20 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from maxrl_ops.cli import finding
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.finding import active, home, named
 from maxrl_ops.cli.live import state_text
 from maxrl_ops.cli.printable import shown
 from maxrl_ops.core.snapshot import RunSnapshot
+from maxrl_ops.daemon_file import DaemonFile, running
+from maxrl_ops.journal import JournalReader
 from maxrl_ops.run_reader import AllRuns, RunReader
 from maxrl_ops.wire.rundir import RunDir
 
 _FRAME_SECONDS = 1.0
-# Said without a daemon, which would keep these figures in its database.
-_FROM_FILES = "no daemon is running: read from the files"
-_NO_DAEMON = {"running": False, "pid": None, "metrics": None, "frozen": False}
+_NO_DAEMON = "no daemon is running: read from the files; maxrl-ops daemon starts one"
 
 
 def status(name: str | None, *, watch: bool, as_json: bool) -> int:
@@ -32,12 +33,14 @@ def status(name: str | None, *, watch: bool, as_json: bool) -> int:
         raise CommandError("--watch and --json: give one of them")
     if watch:
         return _watch(name)
-    runs = AllRuns().look(_chosen(name))
+    journal = finding.journal()
+    runs = AllRuns(journal).look(_chosen(name))
+    daemon = running(home())
     if as_json:
-        sys.stdout.write(json.dumps(_as_json(runs), indent=1) + "\n")
+        sys.stdout.write(json.dumps(_as_json(runs, daemon, journal), indent=1) + "\n")
     else:
         console = Console(highlight=False)
-        console.print(_page(runs))
+        console.print(_page(runs, _footer(daemon, journal)))
     return ExitCode.OK
 
 
@@ -45,8 +48,26 @@ def _chosen(name: str | None) -> list[RunDir]:
     return home().runs() if name is None else [named(name)]
 
 
-def _as_json(runs: list[RunSnapshot]) -> dict[str, Any]:
-    return {"daemon": _NO_DAEMON, "runs": [run.to_json() for run in runs]}
+def _as_json(
+    runs: list[RunSnapshot], daemon: DaemonFile | None, journal: JournalReader
+) -> dict[str, Any]:
+    told = {
+        "running": daemon is not None,
+        "pid": daemon and daemon.process.pid,
+        "metrics": daemon and daemon.metrics,
+        "frozen": False,
+        "problem": journal.problem,
+    }
+    return {"daemon": told, "runs": [run.to_json() for run in runs]}
+
+
+def _footer(daemon: DaemonFile | None, journal: JournalReader) -> str:
+    """Who judges the runs, and where the metrics are."""
+    if journal.problem is not None:
+        return f"the journal cannot be read: {journal.problem}"
+    if daemon is None:
+        return _NO_DAEMON
+    return f"daemon pid {daemon.process.pid}, metrics {daemon.metrics}"
 
 
 def _watch(name: str | None) -> int:
@@ -56,32 +77,35 @@ def _watch(name: str | None) -> int:
     if len(candidates) == 1:
         from maxrl_ops.cli.follow import follow  # noqa: PLC0415 - only for who watches
 
-        follow(RunReader(candidates[0]))
+        follow(RunReader(candidates[0], finding.journal()))
         return ExitCode.OK
     if not console.is_terminal:
         raise CommandError(
             "--watch needs a terminal, or the NAME of one run to print a line an iteration"
         )
-    everything = AllRuns()
+    journal = finding.journal()
+    everything = AllRuns(journal)
     try:
         with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
             while True:
-                live.update(_page(everything.look(home().runs())), refresh=True)
+                runs = everything.look(home().runs())
+                footer = _footer(running(home()), journal)
+                live.update(_page(runs, footer), refresh=True)
                 time.sleep(_FRAME_SECONDS)
     except KeyboardInterrupt:
         return ExitCode.OK
 
 
-def _page(runs: list[RunSnapshot]) -> RenderableType:
+def _page(runs: list[RunSnapshot], footer: str) -> RenderableType:
     if not runs:
         return Group(
             Text("There is no run yet. Start one: maxrl-ops start --use-maxrl"),
-            Text(_FROM_FILES, style="dim"),
+            shown(footer, "dim"),
         )
     rows = [_figures(run) for run in runs]
     widths = [max(cell.cell_len for cell in column) for column in zip(*rows, strict=True)]
     blocks = (_block(run, row, widths) for run, row in zip(runs, rows, strict=True))
-    return Group(*blocks, Text(_FROM_FILES, style="dim"))
+    return Group(*blocks, shown(footer, "dim"))
 
 
 def _figures(run: RunSnapshot) -> tuple[Text, ...]:

@@ -49,6 +49,10 @@ _CONVERTERS: Mapping[str, Callable[[str], Any]] = {
 }
 
 
+CONTROLLED = tuple(_CONVERTERS)
+"""What a control can change of the training."""
+
+
 def _read(convert: Callable[[str], Any], text: str) -> Any:
     try:
         return convert(text)

@@ -33,6 +33,7 @@ class RunHistory:
         ended: The newest attempt's last word, None while it runs.
         in_force: Objective, threshold and the like, after the controls applied so far.
         acknowledged_revision: The newest control that the trainer applied or rejected.
+        rejection: The answer to the newest control, where it was rejected.
         skipped_updates: Updates of the current rows left out as not finite.
         unparsed_lines: Lines that are not ours.
     """
@@ -44,6 +45,7 @@ class RunHistory:
     ended: RunEnded | None = None
     in_force: InForce = field(default_factory=InForce)
     acknowledged_revision: int | None = None
+    rejection: ControlRejected | None = None
     skipped_updates: list[int] = field(default_factory=list)
     unparsed_lines: int = 0
 
@@ -81,8 +83,10 @@ class RunHistory:
             case ControlApplied(revision, _, changes):
                 self.acknowledged_revision = revision
                 self.in_force = self.in_force.after(changes)
+                self.rejection = None
             case ControlRejected(revision):
                 self.acknowledged_revision = revision
+                self.rejection = event
             case UpdateSkipped(iteration):
                 self.skipped_updates.append(iteration)
             case RunEnded():

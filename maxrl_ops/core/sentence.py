@@ -15,7 +15,13 @@ def describe(run: "RunSnapshot") -> str:
     """The run in one sentence."""
     sentence = _WORDS.get(run.state, _unknown)(run)
     hacking = _reward_hacking(run)
-    return sentence if hacking is None else f"{hacking}; {sentence}"
+    if hacking is not None:
+        sentence = f"{hacking}; {sentence}"
+    parts = [sentence, run.autopilot]
+    # Without a daemon the journal does not tell of it.
+    if run.rejection is not None and run.last_decision is None:
+        parts.append(f"The trainer rejected control {run.acknowledged_revision}: {run.rejection}.")
+    return " ".join(part for part in parts if part)
 
 
 def duration(seconds: float) -> str:

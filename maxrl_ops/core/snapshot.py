@@ -1,12 +1,13 @@
 """What one run is like now: everything `status` shows, from what its files say. Pure."""
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
+from maxrl_ops.core.entry import Told, autopilot_sentence, decision_sentence
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.run_state import ENDED
 from maxrl_ops.core.sentence import describe
@@ -32,6 +33,7 @@ class Observed:
         trainer_alive: Likewise the trainer's.
         control_revision: The newest control in control/, None without one.
         log_age: Seconds since the log last grew, None without a log.
+        told: What the journal tells of the run.
     """
 
     now: datetime
@@ -39,6 +41,7 @@ class Observed:
     trainer_alive: bool = False
     control_revision: int | None = None
     log_age: float | None = None
+    told: Told = field(default_factory=Told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +82,13 @@ class RunSnapshot:
 
     Attributes:
         state: A state of core/run_state.py, SUPERVISOR_GONE or DAMAGED.
-        mode: The autopilot's; None while no daemon looks after the run.
+        mode: What the autopilot may do: act, suggest or observe; None where it is not known.
         eta_seconds: From the median duration of recent iterations.
         age_seconds: Since the newest iteration ended, else since the log last grew.
-        last_decision: The autopilot's; None while no daemon looks after the run.
+        last_decision: A rule's or an operator's, with its outcome; None before the first.
+        autopilot: The last decision, else why there is none; None where no daemon has looked.
         compiles_but_wrong: Of the newest evaluation.
+        rejection: Why the trainer rejected the newest control; None where it did not.
     """
 
     name: str
@@ -120,6 +125,8 @@ class RunSnapshot:
     restarts: int | None = None
     last_checkpoint: int | None = None
     compiles_but_wrong: float | None = None
+    autopilot: str | None = None
+    rejection: str | None = None
     skipped_updates: int = 0
     evaluations: tuple[Evaluation, ...] = ()
 
@@ -148,6 +155,7 @@ def take(
 ) -> RunSnapshot:
     """Say what a run is like."""
     state = _state(spec, supervisor, observed)
+    told = observed.told
     values = {
         **_asked_for(spec),
         **_from_header(history),
@@ -169,6 +177,9 @@ def take(
         eta_seconds=_eta(history, target) if running else None,
         age_seconds=_age(history, observed),
         phase=_phase(heartbeat, observed.now) if running else None,
+        mode=spec.mode,
+        last_decision=decision_sentence(told.last) if told.last else None,
+        autopilot=autopilot_sentence(told, is_active=running),
         **values,
     )
     return replace(snapshot, sentence=describe(snapshot))
@@ -237,6 +248,7 @@ def _from_history(history: RunHistory) -> dict[str, Any]:
             "correct_reward_mean": _finite(newest.correct_reward_mean),
             "last_checkpoint": history.checkpoint,
             "skipped_updates": len(history.skipped_updates),
+            "rejection": history.rejection and history.rejection.reason,
         }
     )
 

@@ -66,8 +66,9 @@ class Place:
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without anything of ours."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("MAXRL_", "USE_MAXRL"))}
+    """This process's environment without anything of ours; `start` brings no daemon up."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MAXRL_", "USE_MAXRL"))}
+    return {**kept, "MAXRL_OPS_NO_DAEMON": "1"}
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str], code: int) -> str:

@@ -145,7 +145,8 @@ def test_status_json(finished: RunDir, capsys: pytest.CaptureFixture[str]) -> No
     assert run(["status", "rust-1", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
 
-    assert printed["daemon"] == {"running": False, "pid": None, "metrics": None, "frozen": False}
+    nobody = {"running": False, "pid": None, "metrics": None, "frozen": False, "problem": None}
+    assert printed["daemon"] == nobody
     (told,) = printed["runs"]
     assert (told["name"], told["state"], told["iteration"]) == ("rust-1", "finished", 4)
     assert told["correctness"] == 0.75

@@ -12,9 +12,10 @@ import pytest
 from scripted import INITIAL, ScriptedTrainer, make_run
 
 from maxrl_ops import control_writer, run_watch
+from maxrl_ops.core.entry import Entry
 from maxrl_ops.core.in_force import InForce
 from maxrl_ops.core.policy import Policy
-from maxrl_ops.journal import Entry, Journal
+from maxrl_ops.journal import Journal
 from maxrl_ops.run_watch import RunWatch
 from maxrl_ops.store import Store
 from maxrl_ops.wire import control

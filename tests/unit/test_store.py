@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scripted import header, record
 
 from maxrl_ops.core.autopilot import Answered, Decision, Hold, Input, Published, Superseded
+from maxrl_ops.core.entry import Held
 from maxrl_ops.core.policy import Mode
 from maxrl_ops.event_json import decode, encode
 from maxrl_ops.journal import Journal
@@ -160,7 +161,7 @@ def test_the_journal_follows_a_decision(path: Path) -> None:
         assert entry.effective == {"correctness_threshold": 25.0}
         assert journal.entries() == [entry]
         assert journal.entries("two") == []
-        assert journal.holds()["one"].because == "too few"
+        assert journal.held("one") == Held("one", 24, "LOW", "too few")
     store.close()
 
 

@@ -322,8 +322,9 @@ def _hold(state: State, rule: str, key: str, because: str, before: tuple[Output,
 
 
 def _too_few(state: State, policy: Policy) -> str:
+    on = f" on revision {state.revision}" if state.revision else ""
     return (
-        f"a verdict on revision {state.revision} needs at least {policy.windows[0]} iterations "
+        f"a verdict{on} needs at least {policy.windows[0]} iterations "
         f"and {number(policy.least_effective)} independent samples"
     )
 

@@ -95,7 +95,8 @@ def autopilot_sentence(told: Told, *, is_active: bool) -> str | None:
     if told.last is not None:
         return f"Autopilot: {decision_sentence(told.last)}."
     if told.held is not None and is_active:
-        return f"Autopilot: {told.held.because}."
+        # Said when it began; the figure in it is of that iteration.
+        return f"Autopilot: {told.held.because} (since iteration {told.held.iteration})."
     return None
 
 

@@ -163,7 +163,7 @@ def test_every_outcome_has_its_words(told: Entry, words: str) -> None:
 
 def test_without_a_decision_a_live_run_says_why() -> None:
     held = Told(held=Held("one", 20, "LOW", "LOW not fired: upper bound 0.53"))
-    said = "Autopilot: LOW not fired: upper bound 0.53."
+    said = "Autopilot: LOW not fired: upper bound 0.53 (since iteration 20)."
     assert autopilot_sentence(held, is_active=True) == said
     assert autopilot_sentence(held, is_active=False) is None
     assert autopilot_sentence(Told(), is_active=True) is None

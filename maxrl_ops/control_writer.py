@@ -6,7 +6,14 @@ from typing import Any
 from uuid import uuid4
 
 from maxrl_ops.core.in_force import InForce, desired, with_changes
-from maxrl_ops.wire.control import Control, RevisionTakenError, publish, read_newest
+from maxrl_ops.wire.control import (
+    Control,
+    RevisionTakenError,
+    TrainingState,
+    publish,
+    read_applied,
+    read_newest,
+)
 from maxrl_ops.wire.documents import utc_now
 from maxrl_ops.wire.rundir import RunDir
 
@@ -22,6 +29,13 @@ def operator() -> str:
     return f"uid:{os.getuid()}"
 
 
+def wished(run: RunDir, in_force: InForce, acknowledged: int) -> TrainingState | None:
+    """The training state that the next control starts from; None where nobody tells it."""
+    answers = read_applied(run.applied)
+    newest = read_newest(run.control).newest
+    return desired(in_force, acknowledged, newest, answers[-1] if answers else None)
+
+
 def change(
     run: RunDir, in_force: InForce, acknowledged: int, changes: Mapping[str, Any], reason: str
 ) -> Control:
@@ -34,7 +48,7 @@ def change(
     """
     for attempt in range(_ATTEMPTS):
         found = read_newest(run.control)
-        base = desired(in_force, acknowledged, found.newest)
+        base = wished(run, in_force, acknowledged)
         if base is None:
             raise UnknownStateError(run.name)
         highest = max([0 if found.newest is None else found.newest.revision, *found.unreadable])

@@ -46,7 +46,9 @@ class Journal:
             HistoryError: It is not ours, of a newer version, or damaged.
         """
         self._path = path
-        path.stat()
+        if path.stat().st_size == 0:
+            # A daemon is making it this very moment.
+            raise FileNotFoundError(path)
         with self._explained():
             self._db = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS

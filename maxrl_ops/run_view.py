@@ -9,19 +9,14 @@ from maxrl_ops.run_watch import RunWatch
 from maxrl_ops.store import Store
 from maxrl_ops.wire.documents import SupervisorState
 
-# The journal's words for what became of a decision, as the metric has them.
-_OUTCOMES: Mapping[str, str] = {
-    "applied": "applied",
-    "suggested": "suggested",
-    "rejected": "rejected",
-    "unconfirmed": "unconfirmed",
-}
+# What became of a decision, as far as the metric tells it; the rest is on its way there.
+_OUTCOMES = frozenset({"applied", "suggested", "rejected", "unconfirmed"})
 
 
 def view_of(watch: RunWatch, store: Store, supervisor: SupervisorState | None) -> RunView:
     """What one scrape shows of a run."""
     decisions = {
-        (rule, _OUTCOMES[outcome]): count
+        (rule, outcome): count
         for (rule, outcome), count in store.outcomes(watch.id).items()
         if outcome in _OUTCOMES
     }

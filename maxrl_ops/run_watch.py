@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from maxrl_ops import control_writer
 from maxrl_ops.core import autopilot
 from maxrl_ops.core.autopilot import Decision, Input, Published, Superseded
 from maxrl_ops.core.in_force import InForce, with_changes
@@ -203,7 +204,7 @@ class RunWatch:
                 # Published by a daemon that was killed before it could write that down.
                 return Published(decision.intent, revision, at)
         why = self._objection(decision, at, is_over=is_over)
-        wished = self.state.in_force.whole()
+        wished = control_writer.wished(self.run, self.state.in_force, self.state.revision)
         if why is None and wished is None:
             why = "the log does not tell the whole training state"
         if why is not None or wished is None:

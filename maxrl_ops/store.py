@@ -167,16 +167,16 @@ class Store:
 
     def _prepare(self) -> None:
         is_empty = self._number("PRAGMA page_count") == 0
-        if not is_empty:
-            check_identity(self._db, self._path)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        self._db.execute("PRAGMA foreign_keys = ON")
         if is_empty:
+            # Before anything else is written: whoever looks sees nothing, or a history of ours.
             self._db.executescript(
                 f"BEGIN; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID};"
                 f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
             )
+        check_identity(self._db, self._path)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute("PRAGMA foreign_keys = ON")
 
     def _number(self, query: str, *values: object) -> int:
         return int(self._db.execute(query, values).fetchone()[0])

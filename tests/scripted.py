@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from maxrl_ops.wire.control import TrainingState, read_newest
+from maxrl_ops.wire.control import Applied, TrainingState, append_applied, read_newest
 from maxrl_ops.wire.documents import RunSpec
 from maxrl_ops.wire.logformat import render
 from maxrl_ops.wire.record import (
@@ -117,8 +117,13 @@ class ScriptedTrainer:
         self.answered = newest.revision
         wanted, before = newest.state, self.state
         if wanted.correctness_threshold < self.lowest:
-            self.write(ControlRejected(newest.revision, "outside the task's bounds"))
+            why = "outside the task's bounds"
+            append_applied(
+                self.run.applied, Applied(newest.revision, self.iteration, self.state, why)
+            )
+            self.write(ControlRejected(newest.revision, why))
             return
+        append_applied(self.run.applied, Applied(newest.revision, self.iteration, wanted))
         keys = [key for key in wanted.__slots__ if getattr(wanted, key) != getattr(before, key)]
         changes = [Change(k, str(getattr(wanted, k)), str(getattr(before, k))) for k in keys]
         self.state = replace(wanted)

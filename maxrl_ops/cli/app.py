@@ -248,8 +248,8 @@ def daemon(
 ) -> int:
     """Look after every run: export metrics, keep the history, and decide.
 
-    It runs in the foreground; `start` brings one up in the background where none runs. Runs go on
-    without it.
+    It runs in the foreground; `start` brings one up in the background where none runs, unless
+    MAXRL_OPS_NO_DAEMON is set. MAXRL_OPS_LISTEN gives the address too. Runs go on without it.
     """
     from maxrl_ops.cli.daemon import daemon as run_daemon  # noqa: PLC0415
 

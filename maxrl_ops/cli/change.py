@@ -11,9 +11,9 @@ from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.finding import active, is_active, named, names
 from maxrl_ops.cli.plain import line_of
 from maxrl_ops.cli.printable import one_line
-from maxrl_ops.core.in_force import CONTROLLED, InForce, desired
+from maxrl_ops.core.in_force import CONTROLLED, InForce
 from maxrl_ops.run_reader import LogReader
-from maxrl_ops.wire.control import Control, RevisionTakenError, read_newest
+from maxrl_ops.wire.control import Control, RevisionTakenError
 from maxrl_ops.wire.logformat import number
 from maxrl_ops.wire.record import Algorithm, ControlApplied, ControlRejected, Event
 from maxrl_ops.wire.rundir import RunDir
@@ -117,7 +117,7 @@ def _new(
     Raises:
         CommandError: The log does not tell what they would be made to.
     """
-    wished = desired(in_force, acknowledged, read_newest(run.control).newest)
+    wished = control_writer.wished(run, in_force, acknowledged)
     if wished is None:
         raise CommandError(
             f"{run.name}'s log does not tell its training state: it has not begun yet, or its "

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from maxrl_ops.wire.control import Control, TrainingState
+from maxrl_ops.wire.control import Applied, Control, TrainingState
 from maxrl_ops.wire.record import Change, RunStarted
 
 
@@ -62,16 +62,19 @@ def _read(convert: Callable[[str], Any], text: str) -> Any:
 
 
 def desired(
-    in_force: InForce, acknowledged: int | None, newest: Control | None
+    in_force: InForce, acknowledged: int, newest: Control | None, answered: Applied | None
 ) -> TrainingState | None:
-    """What the next control starts from: the newest wish, or what became of it.
+    """What the next control starts from; None where nobody tells.
 
-    A control that the trainer has not answered yet still stands; one that it has answered is in
-    force, or was rejected and is not to be wished for again.
+    A control that the trainer has not answered yet still stands. Else the trainer's own record of
+    what it uses does, which is right also while a resumed run has yet to come to a control that it
+    will apply again; else what its log tells.
     """
-    if newest is not None and newest.revision > (acknowledged or 0):
+    if answered is not None:
+        acknowledged = max(acknowledged, answered.revision)
+    if newest is not None and newest.revision > acknowledged:
         return newest.state
-    return in_force.whole()
+    return in_force.whole() if answered is None else answered.state
 
 
 def with_changes(state: TrainingState, changes: Mapping[str, Any]) -> TrainingState:

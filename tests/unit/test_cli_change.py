@@ -73,6 +73,18 @@ def test_what_was_rejected_is_not_wished_again(trainer: ScriptedTrainer) -> None
     assert published(trainer.run, 2).state == replace(INITIAL, n_samples=16)
 
 
+def test_a_change_during_a_resume_keeps_what_will_be_applied_again(
+    trainer: ScriptedTrainer,
+) -> None:
+    assert run(["set", "n_samples=16", "--wait", "0"]) == 0
+    trainer.step(3)
+    # Back to before the control: the header tells 8 samples, applied.jsonl knows better.
+    trainer.begin(attempt=2, resumed_from=1)
+    assert run(["set", "learning_rate=1e-5", "--wait", "0"]) == 0
+    wish = published(trainer.run, 2).state
+    assert wish == replace(INITIAL, n_samples=16, learning_rate=1e-5)
+
+
 def test_the_answer_is_waited_for_and_said(
     trainer: ScriptedTrainer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

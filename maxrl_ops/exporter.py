@@ -5,14 +5,24 @@ for the loop, nor the loop for a scrape.
 """
 
 import math
+import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
@@ -264,6 +274,7 @@ class Exporter(Collector):
     """The scene of now, as Prometheus reads it."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._scene = Scene()
         self.registry.register(self)
@@ -272,6 +283,10 @@ class Exporter(Collector):
     def show(self, scene: Scene) -> None:
         """Put another scene in the place of the last one."""
         self._scene = scene
+
+    def text(self) -> bytes:
+        """What a scrape without an Accept header gets."""
+        return generate_latest(self.registry)
 
     def describe(self) -> list[Metric]:
         """Nothing: names are checked by the table, not by a first collection."""
@@ -333,11 +348,18 @@ class _HttpServer(ThreadingHTTPServer):
     daemon_threads = True
     # Nobody waits for a slow client at the end.
     block_on_close = False
+    # The default of 5 makes a burst wait for the kernel to try again, a second and more.
+    request_queue_size = _MOST_CONNECTIONS
 
     def __init__(self, address: tuple[str, int], exporter: Exporter, checks: Mapping[str, Check]):
         self.exporter, self.checks = exporter, checks
         self._free = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        # HTTPServer's asks the resolver for our name, which nobody needs and which may hang.
+        TCPServer.server_bind(self)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._free.acquire(blocking=False):
@@ -346,18 +368,30 @@ class _HttpServer(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        # For the connection as a whole: a timeout of each read never ends a client that drips.
+        end = threading.Timer(_TIMEOUT_SECONDS, _cut, (request,))
+        end.daemon = True
+        end.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
+            end.cancel()
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is no error of ours."""
+        """A client that goes away is no error of ours; anything else is said."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
+
+def _cut(connection: socket.socket) -> None:
+    """End a connection under whoever reads or writes it; one that is closed already stays so."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: _HttpServer
-    timeout = _TIMEOUT_SECONDS
 
     def do_GET(self) -> None:
         self._respond(with_body=True)
@@ -377,8 +411,17 @@ class _Handler(BaseHTTPRequestHandler):
             words = b"there are /metrics, /healthz and /readyz\n"
             self._send(404, words, _PLAIN, with_body)
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        # Every method without a handler is unknown to the base class.
+        if code == HTTPStatus.NOT_IMPLEMENTED:
+            self._send(405, b"there are GET and HEAD\n", _PLAIN, with_body=True)
+        else:
+            super().send_error(code, message, explain)
+
     def _send(self, status: int, body: bytes, content_type: str, with_body: bool) -> None:
         self.send_response(status)
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "GET, HEAD")
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

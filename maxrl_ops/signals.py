@@ -73,7 +73,9 @@ _TABLE = (
     _counter("maxrl_train_phase_duration_seconds", "Time spent, by phase.", "phase"),
     _counter("maxrl_train_tokens", "Tokens sampled."),
     _gauge("maxrl_train_last_iteration_timestamp_seconds", "When the newest iteration ended."),
-    _counter("maxrl_train_nonfinite", "Figures that were NaN or infinite.", "metric"),
+    _counter(
+        "maxrl_train_nonfinite", "Iterations with a figure that was NaN or infinite.", "metric"
+    ),
     _gauge("maxrl_train_correctness_threshold", "A sample is correct when its reward is above."),
     _gauge("maxrl_train_reference_threshold", "The task's own level of correct."),
     _gauge("maxrl_train_weight_temperature", "Softmax temperature of the MaxRL weights."),

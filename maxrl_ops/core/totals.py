@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from maxrl_ops.wire.record import (
@@ -32,8 +32,8 @@ class Totals:
         durations: Iterations by the first bound of DURATION_BOUNDS that they do not exceed, the
             last place for those beyond all.
         duration_sum: Seconds.
-        nonfinite: Values that were NaN or infinite, by figure.
-        algorithm_changes: By (from, to).
+        nonfinite: Iterations whose value was NaN or infinite, by figure.
+        algorithm_changes: By (from, to); each control counts once, however often it is replayed.
     """
 
     iterations: Counter[str] = field(default_factory=Counter)
@@ -46,18 +46,23 @@ class Totals:
     algorithm_changes: Counter[tuple[str, str]] = field(default_factory=Counter)
     _algorithm: Algorithm | None = None
     _highest: int = 0
+    _highest_revision: int = 0
+    _nonfinite_at: dict[str, int] = field(default_factory=dict)
 
     def append(self, event: Event) -> None:
         """Count one event."""
         match event:
             case RunStarted():
                 self._algorithm = event.algorithm
-            case ControlApplied(_, iteration, changes):
-                if iteration > self._highest:
+            case ControlApplied(revision, _, changes):
+                # Not by the iteration: a resume replays a control it may not have got to use yet,
+                # and may take a new one over at an iteration that was made before.
+                if revision > self._highest_revision:
+                    self._highest_revision = revision
                     self._change_algorithm(changes)
             case UpdateSkipped(iteration, reason):
                 if iteration > self._highest:
-                    self.nonfinite.update(name for name in _named(reason))
+                    self._count_nonfinite(iteration, _named(reason))
             case IterationRecord():
                 if event.iteration > self._highest:
                     self._highest = event.iteration
@@ -86,9 +91,16 @@ class Totals:
             places = [i for i, bound in enumerate(DURATION_BOUNDS) if record.duration <= bound]
             self.durations[places[0] if places else -1] += 1
             self.duration_sum += record.duration
-        for name in _MAY_BE_NONFINITE:
-            value = getattr(record, name)
-            self.nonfinite[name] += value is not None and not math.isfinite(value)
+        values = ((name, getattr(record, name)) for name in _MAY_BE_NONFINITE)
+        names = (n for n, value in values if value is not None and not math.isfinite(value))
+        self._count_nonfinite(record.iteration, names)
+
+    def _count_nonfinite(self, iteration: int, figures: Iterable[str]) -> None:
+        """Once an iteration: a skipped update says it, and the iteration's record again."""
+        for figure in figures:
+            if iteration > self._nonfinite_at.get(figure, 0):
+                self._nonfinite_at[figure] = iteration
+                self.nonfinite[figure] += 1
 
 
 def algorithm_of(objective: str | None) -> Algorithm | None:

@@ -1,5 +1,6 @@
 """/metrics as Prometheus sees it: real logs through production code, scraped over loopback."""
 
+import errno
 import math
 import socket
 import subprocess
@@ -9,10 +10,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as openmetrics_families,
+)
 from prometheus_client.parser import text_string_to_metric_families
 from scripted import header, record
 from waiting import wait_until
 
+from maxrl_ops import exporter as exporter_module
 from maxrl_ops.core import autopilot
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.totals import Totals
@@ -67,9 +72,7 @@ def view(*events: Event, **changes: object) -> RunView:
 
 
 def scraped(exporter: Exporter) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    from prometheus_client import generate_latest  # noqa: PLC0415 - the text is what is tested
-
-    families = text_string_to_metric_families(generate_latest(exporter.registry).decode())
+    families = text_string_to_metric_families(exporter.text().decode())
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in families
@@ -218,15 +221,90 @@ def test_health_and_readiness(server: Server) -> None:
 
 @pytest.mark.parametrize(
     ("path", "method", "status"),
-    [("/", "GET", 404), ("/metrics/../etc", "GET", 404), ("/metrics", "POST", 501)],
+    [
+        ("/", "GET", 404),
+        ("/metrics/../etc", "GET", 404),
+        ("/metrics", "POST", 405),
+        ("/", "BREW", 405),
+    ],
 )
 def test_nothing_else_is_served(server: Server, path: str, method: str, status: int) -> None:
     assert get(server, path, method)[0] == status
 
 
+def test_who_asks_for_openmetrics_gets_it(server: Server) -> None:
+    request = urllib.request.Request(f"http://127.0.0.1:{server.address[1]}/metrics")
+    request.add_header("Accept", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        kind, text = answer.headers["Content-Type"], answer.read().decode()
+    assert kind.startswith("application/openmetrics-text; version=1.0.0")
+    names = {family.name for family in openmetrics_families(text)}  # type: ignore[no-untyped-call]
+    assert {"maxrl_train_loss", "maxrl_train_iterations", "process_cpu_seconds"} <= names
+
+
+def test_the_versions_behind_it_are_nobodys_business(server: Server) -> None:
+    url = f"http://127.0.0.1:{server.address[1]}/healthz"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        assert answer.headers["Server"] == "maxrl-ops"
+
+
 def test_a_port_in_use_is_an_error(server: Server) -> None:
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(OSError, match="in use") as caught:
         serve(Exporter(), server.address, lambda: None, lambda: None)
+    assert caught.value.errno == errno.EADDRINUSE
+
+
+def test_ipv6(exporter: Exporter) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        pytest.skip(f"no IPv6 on this machine: {error}")
+    server = serve(exporter, ("::1", 0), lambda: None, lambda: None)
+    try:
+        url = f"http://[::1]:{server.address[1]}/healthz"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert answer.read() == b"ok\n"
+    finally:
+        server.close()
+
+
+def test_an_error_of_ours_is_said(capfd: pytest.CaptureFixture[str]) -> None:
+    def broken() -> str | None:
+        raise ValueError("a bug")
+
+    server = serve(Exporter(), ("127.0.0.1", 0), broken, lambda: None)
+    try:
+        with pytest.raises(OSError, match="closed"):
+            get(server, "/healthz")
+        said = ""
+
+        def is_said() -> bool:
+            nonlocal said
+            said += capfd.readouterr().err
+            return "ValueError: a bug" in said
+
+        wait_until(is_said, 10, "the traceback")
+        assert get(server, "/readyz") == (200, "ok\n")
+    finally:
+        server.close()
+
+
+def test_a_client_that_drips_is_cut(exporter: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter_module, "_TIMEOUT_SECONDS", 0.2)
+    server = serve(exporter, ("127.0.0.1", 0), lambda: None, lambda: None)
+
+    def is_cut() -> bool:
+        try:
+            client.sendall(b"x")
+        except ConnectionError:
+            return True
+        return False
+
+    try:
+        with socket.create_connection(server.address, timeout=10) as client:
+            wait_until(is_cut, 5, "the end of a connection that sends a byte now and then")
+    finally:
+        server.close()
 
 
 def test_idle_connections_do_not_keep_others_out(server: Server) -> None:

@@ -1,6 +1,8 @@
 """Counters over a log: once for each iteration, and never down."""
 
+from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,14 +58,32 @@ def test_figures_that_are_not_finite() -> None:
         replace(record(1), loss=float("nan"), grad_norm=0.5),
         UpdateSkipped(2, "the moon is wrong"),
     )
-    assert totals.nonfinite["loss"] == 2
-    assert totals.nonfinite["grad_norm"] == 1
+    assert totals.nonfinite == {"loss": 1, "grad_norm": 1}
+
+
+def test_a_skipped_update_that_a_resume_makes_again_counts_once() -> None:
+    skipped = UpdateSkipped(6, "loss nan")
+    totals = of(record(5), skipped, header(attempt=2, resumed_from=5), skipped, record(6))
+    assert totals.nonfinite == {"loss": 1}
 
 
 def test_switches_of_the_algorithm() -> None:
     change = ControlApplied(1, 2, (Change("objective", "grpo", "maxrl"),))
     other = ControlApplied(2, 3, (Change("n_samples", "16", "8"),))
     totals = of(header(), record(1), change, record(2), other, change)
+    assert totals.algorithm_changes == {("MaxRL", "GRPO"): 1}
+
+
+def test_a_control_that_a_resume_replays_counts_once() -> None:
+    # Killed between taking it over and the iteration's record.
+    change = ControlApplied(1, 6, (Change("objective", "grpo", "maxrl"),))
+    totals = of(header(), record(5), change, header(attempt=2, resumed_from=5), change, record(6))
+    assert totals.algorithm_changes == {("MaxRL", "GRPO"): 1}
+
+
+def test_a_new_control_within_iterations_made_again_counts() -> None:
+    change = ControlApplied(1, 6, (Change("objective", "grpo", "maxrl"),))
+    totals = of(header(), record(5), record(9), header(attempt=2, resumed_from=5), change)
     assert totals.algorithm_changes == {("MaxRL", "GRPO"): 1}
 
 
@@ -85,7 +105,20 @@ RECORDS = st.builds(
     sample_time=FLOATS,
     tokens=st.integers(0, 99) | st.none(),
 )
-EVENTS = RECORDS | st.builds(UpdateSkipped, st.integers(0, 20), st.text())
+REASONS = st.text() | st.sampled_from(["loss nan", "grad norm inf", "loss nan, grad norm inf"])
+SWITCHES = st.sampled_from(["grpo", "maxrl", "unheard of"])
+CONTROLS = st.builds(
+    ControlApplied,
+    st.integers(0, 9),
+    st.integers(0, 20),
+    st.tuples(st.builds(Change, st.just("objective"), SWITCHES, SWITCHES)),
+)
+EVENTS = (
+    RECORDS
+    | CONTROLS
+    | st.builds(UpdateSkipped, st.integers(0, 20), REASONS)
+    | st.builds(RunStarted, st.sampled_from(Algorithm), resumed_from=st.integers(0, 20) | st.none())
+)
 
 
 @given(st.lists(EVENTS, max_size=30))
@@ -100,7 +133,13 @@ def test_whatever_a_log_says_counters_never_go_down(events: list[Event]) -> None
 
 
 def figures(totals: Totals) -> dict[str, float]:
-    counters = {"samples": totals.samples, "seconds": totals.seconds, "not": totals.nonfinite}
-    flat = {f"{name} {key}": c[key] for name, c in counters.items() for key in sorted(c)}
+    counters: dict[str, Counter[Any]] = {
+        "iterations": totals.iterations,
+        "samples": totals.samples,
+        "seconds": totals.seconds,
+        "nonfinite": totals.nonfinite,
+        "changes": totals.algorithm_changes,
+    }
+    flat = {f"{name} {key}": float(n) for name, c in counters.items() for key, n in c.items()}
     buckets = {f"bucket {i}": float(n) for i, n in enumerate(totals.durations)}
     return {**flat, **buckets, "sum": totals.duration_sum, "tokens": float(totals.tokens)}

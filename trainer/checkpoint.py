@@ -8,7 +8,7 @@ seed, N), so iteration and weights are the whole position in the data.
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,9 +40,13 @@ class Checkpoint:
 
 
 def save(
-    run: RunDir, iteration: int, policy: Policy, optimizer: torch.optim.Optimizer
+    run: RunDir,
+    iteration: int,
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    kept: Collection[int] = (),
 ) -> Checkpoint:
-    """Write the checkpoint after `iteration`, and drop all but the newest few.
+    """Write the checkpoint after `iteration`, and drop all but the newest few and those `kept`.
 
     Raises:
         OSError: It could not be written; what was there before still is.
@@ -61,7 +65,7 @@ def save(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     fsync_directory(run.checkpoints)
-    _prune(run)
+    _prune(run, kept)
     return Checkpoint(iteration, final)
 
 
@@ -113,11 +117,13 @@ def _flush(path: Path) -> int:
         os.close(descriptor)
 
 
-def _prune(run: RunDir) -> None:
+def _prune(run: RunDir, kept: Collection[int]) -> None:
     complete = [
         p for p in sorted(run.checkpoints.glob("[0-9]*")) if (p / CHECKPOINT_MARKER).exists()
     ]
     for path in complete[:-_KEPT]:
+        if int(path.name) in kept:
+            continue
         # The marker goes first: a half-deleted checkpoint must not look complete.
         (path / CHECKPOINT_MARKER).unlink()
         shutil.rmtree(path, ignore_errors=True)

@@ -31,7 +31,10 @@ _DEFAULTS: Mapping[str, Value] = {
     "evaluate_every": 100,
     "evaluation_prompts": 48,
     "checkpoint_every": 50,
+    "schedule": "fixed",
+    "hand_over_after": 200,
 }
+_WARM_UP = DEFAULT_OBJECTIVE[Algorithm.GRPO]
 _SAMPLES: Mapping[Algorithm, int] = {Algorithm.MAXRL: 8, Algorithm.GRPO: 4}
 
 
@@ -42,6 +45,9 @@ class Config:
     Attributes:
         run_dir: Where log, control and checkpoints lie.
         initial: What a control may change later.
+        schedule: fixed, hybrid or adaptive.
+        hand_over_to: The objective that a schedule which is not fixed ends with.
+        hand_over_after: Iterations before a hybrid's hand-over.
         checkpoint: Hugging Face directory or hub id of the first weights.
         is_shipped_model: The checkpoint is the task's own small model.
         evaluate_every: Iterations between evaluations; 0: at start and end only.
@@ -51,6 +57,9 @@ class Config:
     task: str
     reward: str
     initial: TrainingState
+    schedule: str
+    hand_over_to: str
+    hand_over_after: int
     checkpoint: str
     is_shipped_model: bool
     iterations: int
@@ -107,6 +116,11 @@ def load_config(env: Mapping[str, str]) -> tuple[Config, Task]:
             f"MAXRL_REWARD={values['reward']!r} does not fit the task {task.name}: "
             f"give {' or '.join(task.reward_profiles)}"
         )
+    if values["schedule"] != "fixed" and OBJECTIVES[objective].algorithm is not Algorithm.MAXRL:
+        raise SettingError(
+            f"MAXRL_SCHEDULE={values['schedule']} hands over to MaxRL, {objective} is a GRPO "
+            f"objective: leave one of them out"
+        )
     if is_shipped and task.model_dir is None:
         raise SettingError(f"the task {task.name} ships no model: give MAXRL_CHECKPOINT")
     return _build(values, objective, task, Path(env.get(RUN_DIR_ENV, "maxrl-run"))), task
@@ -124,12 +138,16 @@ def _build(values: Mapping[str, Value], objective: str, task: Task, run_dir: Pat
         task=task.name,
         reward=str(values["reward"]),
         initial=TrainingState(
-            objective=objective,
+            # The guide's options 2 and 3 both begin with GRPO.
+            objective=objective if values["schedule"] == "fixed" else _WARM_UP,
             correctness_threshold=real("correctness_threshold"),
             weight_temperature=real("weight_temperature"),
             n_samples=whole("n_samples"),
             learning_rate=real("learning_rate"),
         ),
+        schedule=str(values["schedule"]),
+        hand_over_to=objective,
+        hand_over_after=whole("hand_over_after"),
         checkpoint=str(values.get("checkpoint", task.model_dir)),
         is_shipped_model="checkpoint" not in values,
         iterations=whole("iterations"),

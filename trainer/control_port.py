@@ -5,16 +5,22 @@ them, so that killed-and-resumed equals never-killed.
 """
 
 from collections.abc import Mapping
-from dataclasses import fields
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 
 from maxrl_ops.wire.control import (
     Applied,
     Control,
+    RevisionTakenError,
     TrainingState,
     append_applied,
+    publish,
+    read,
     read_applied,
     read_newest,
+    revisions,
 )
+from maxrl_ops.wire.documents import utc_now
 from maxrl_ops.wire.logformat import number
 from maxrl_ops.wire.record import Change, ControlApplied, ControlRejected
 from maxrl_ops.wire.rundir import RunDir
@@ -23,6 +29,16 @@ from trainer.objectives import OBJECTIVES
 from trainer.tasks.base import Task
 
 Echo = ControlApplied | ControlRejected
+# The planned switch is published once in a run, whoever is killed in between.
+_HAND_OVER = "schedule:hybrid"
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """A planned switch to `objective`, once `after` iterations are done."""
+
+    objective: str
+    after: int
 
 
 class ControlPort:
@@ -33,8 +49,16 @@ class ControlPort:
         revision: The newest control that was applied; 0 before the first.
     """
 
-    def __init__(self, run: RunDir, task: Task, initial: TrainingState, resumed_from: int) -> None:
-        self._run, self._task = run, task
+    def __init__(
+        self,
+        run: RunDir,
+        task: Task,
+        initial: TrainingState,
+        resumed_from: int,
+        hand_over: HandOver | None = None,
+    ) -> None:
+        """Take over what was applied up to `resumed_from`; `hand_over` is what a schedule plans."""
+        self._run, self._task, self._hand_over = run, task, hand_over
         self._recorded = read_applied(run.applied)
         self.state = initial
         self.revision = 0
@@ -52,7 +76,37 @@ class ControlPort:
         """Bring `state` to what holds from `iteration` on; what the log must say about it."""
         replayed = [applied for applied in self._recorded if applied.iteration == iteration]
         is_past = not self._recorded or iteration > self._recorded[-1].iteration
+        if is_past and self._hand_over is not None and iteration == self._hand_over.after + 1:
+            self._plan(self._hand_over)
         return [self._use(a) for a in (self._poll(iteration) if is_past else replayed)]
+
+    def _plan(self, hand_over: HandOver) -> None:
+        """Publish the planned switch like any other wish, on top of what is wished by then."""
+        while True:
+            known = self._controls()
+            if any(control.intent == _HAND_OVER for control in known):
+                return
+            newest = known[-1] if known else None
+            is_pending = newest is not None and newest.revision > self._seen
+            state = newest.state if newest is not None and is_pending else self.state
+            base = max(revisions(self._run.control), default=0)
+            wish = Control(
+                revision=base + 1,
+                base_revision=base,
+                state=replace(state, objective=hand_over.objective),
+                author="schedule:hybrid",
+                reason=f"planned hand-over after {hand_over.after} iterations",
+                time=utc_now(),
+                intent=_HAND_OVER,
+            )
+            # Who was faster is read, and its wish kept.
+            with suppress(RevisionTakenError):
+                publish(self._run.control, wish)
+
+    def _controls(self) -> list[Control]:
+        """Those that can be read, lowest revision first."""
+        found = (read(self._run.control, number) for number in revisions(self._run.control))
+        return [control for control in found if control is not None]
 
     def _use(self, applied: Applied) -> Echo:
         before = self.state

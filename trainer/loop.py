@@ -20,7 +20,7 @@ from maxrl_ops.wire.rundir import RunDir
 from trainer import checkpoint
 from trainer.batch import describe, judge, terms_of
 from trainer.config import Config
-from trainer.control_port import ControlPort
+from trainer.control_port import ControlPort, HandOver
 from trainer.errors import ExitCode, TrainerError
 from trainer.evaluate import evaluate
 from trainer.objectives import OBJECTIVES
@@ -89,7 +89,9 @@ class Trainer:
             checkpoint.restore_optimizer(resumed, self.optimizer)
         self.done = resumed.iteration if resumed else 0
         self._is_fresh = resumed is None
-        self.control = ControlPort(self.run_dir, task, config.initial, self.done)
+        planned = HandOver(config.hand_over_to, config.hand_over_after)
+        self._hand_over = planned if config.schedule == "hybrid" else None
+        self.control = ControlPort(self.run_dir, task, config.initial, self.done, self._hand_over)
         log.write(self._header(attempt, device_name, resumed.iteration if resumed else None))
 
     def _header(self, attempt: int, device: str, resumed_from: int | None) -> RunStarted:
@@ -111,6 +113,9 @@ class Trainer:
             learning_rate=state.learning_rate,
             reference_threshold=task.reference_threshold,
             bounds=task.threshold_bounds,
+            schedule=None if config.schedule == "fixed" else config.schedule,
+            hand_over_to=None if config.schedule == "fixed" else config.hand_over_to,
+            hand_over_after=None if self._hand_over is None else self._hand_over.after,
             attempt=attempt,
             resumed_from=resumed_from,
         )
@@ -132,7 +137,8 @@ class Trainer:
             is_last = iteration == self.config.iterations
             if _is_due(iteration, self.config.evaluate_every) or is_last:
                 self._evaluate(iteration)
-            if _is_due(iteration, self.config.checkpoint_every) or is_last:
+            is_hand_over = self._hand_over is not None and iteration == self._hand_over.after
+            if _is_due(iteration, self.config.checkpoint_every) or is_last or is_hand_over:
                 self._save(iteration)
         self.log.write(RunEnded("finished", f"{self.config.iterations} iterations"))
         return ExitCode.FINISHED
@@ -195,12 +201,16 @@ class Trainer:
         self.watch.enter("evaluate")
         self.log.write(evaluate(self.policy, self.task, self.config, iteration))
 
+    def _kept(self) -> frozenset[int]:
+        """Checkpoints that stay for good: the one at which a hybrid hands over."""
+        return frozenset() if self._hand_over is None else frozenset({self._hand_over.after})
+
     def _save(self, iteration: int) -> None:
         self.watch.iteration = iteration
         self.watch.enter("checkpoint")
         began = time.monotonic()
         try:
-            checkpoint.save(self.run_dir, iteration, self.policy, self.optimizer)
+            checkpoint.save(self.run_dir, iteration, self.policy, self.optimizer, self._kept())
         except OSError as error:
             raise TrainerError(
                 f"checkpoint {iteration} cannot be written to {self.run_dir.checkpoints}: "

@@ -8,13 +8,18 @@ from pathlib import Path
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.wire.record import Algorithm
-from maxrl_ops.wire.settings import SETTINGS, Value, from_environment, from_table
+from maxrl_ops.wire.settings import SCHEDULES, SETTINGS, Value, from_environment, from_table
 from trainer.objectives import OBJECTIVES
 
 Layer = dict[str, Value]
 
 # Two ways to say the same: who gives one of them replaces both of a lower layer.
 _SAME = frozenset({"use_maxrl", "objective"})
+# Which algorithm, in all words that there are for it.
+_ALGORITHM = _SAME | {"schedule"}
+
+
+_ALGORITHMS = ("grpo", "maxrl", "hybrid", "adaptive")
 
 
 def of_flags(flags: Mapping[str, str | bool | None], algorithm: str | None) -> Layer:
@@ -38,9 +43,13 @@ def of_flags(flags: Mapping[str, str | bool | None], algorithm: str | None) -> L
 
 def _add_algorithm(layer: Layer, algorithm: str) -> None:
     folded = algorithm.strip().lower()
-    if folded not in {"grpo", "maxrl"}:
-        raise CommandError(f"--algorithm={algorithm!r} is not allowed: give grpo or maxrl")
-    use_maxrl = folded == "maxrl"
+    if folded not in _ALGORITHMS:
+        allowed = " or ".join(_ALGORITHMS)
+        raise CommandError(f"--algorithm={algorithm!r} is not allowed: give {allowed}")
+    if folded in SCHEDULES:
+        layer["schedule"] = folded
+    # What begins with GRPO ends with MaxRL.
+    use_maxrl = folded != "grpo"
     if layer.get("use_maxrl", use_maxrl) != use_maxrl:
         other = _as_flag("use_maxrl", layer["use_maxrl"])
         raise CommandError(
@@ -92,8 +101,8 @@ def merge(*layers: Mapping[str, Value]) -> Layer:
     """Layers, lowest first, as one."""
     merged: Layer = {}
     for layer in layers:
-        if _SAME & layer.keys():
-            merged = {key: value for key, value in merged.items() if key not in _SAME}
+        if _ALGORITHM & layer.keys():
+            merged = {key: value for key, value in merged.items() if key not in _ALGORITHM}
         merged.update(layer)
     return merged
 

@@ -46,7 +46,11 @@ _OWN = {
     "algorithm": (
         str | None,
         None,
-        typer.Option(metavar="VALUE", help="grpo or maxrl; the same as --use-grpo, --use-maxrl."),
+        typer.Option(
+            metavar="VALUE",
+            help="grpo or maxrl, as --use-grpo or --use-maxrl; hybrid: GRPO for --hand-over-after "
+            "iterations, then MaxRL; adaptive: GRPO, then MaxRL once correctness is above 50%.",
+        ),
     ),
 }
 

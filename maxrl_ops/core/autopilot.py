@@ -116,6 +116,7 @@ class State:
 
     Attributes:
         attempt: The trainer's.
+        hand_over_to: The objective that an adaptive run is to end with; None for any other run.
         iteration: The newest current one.
         revision: The newest that the trainer has answered, 0 before the first.
         revision_since: The iteration from which the answered revision holds.
@@ -136,6 +137,7 @@ class State:
     reference_threshold: float | None = None
     bounds: tuple[float, float] | None = None
     in_force: InForce = field(default_factory=InForce)
+    hand_over_to: str | None = None
     revision: int = 0
     revision_since: int = 0
     rows: tuple[Row, ...] = ()
@@ -188,6 +190,7 @@ def _start(state: State, header: RunStarted) -> State:
         target_iterations=header.target_iterations or state.target_iterations,
         reference_threshold=header.reference_threshold,
         bounds=header.bounds,
+        hand_over_to=header.hand_over_to if header.schedule == "adaptive" else None,
         in_force=InForce.at_start(header),
     )
 
@@ -291,8 +294,9 @@ def _iterate(state: State, record: IterationRecord, policy: Policy, *, deciding:
     stats = measure(state.rows, policy.windows, policy.least_effective, policy.z)
     if stats is None:
         return _hold(state, "all", "window", _too_few(state, policy), silence)
-    state = _with_verdicts(state, stats, policy)
-    outcome = _judged(state, stats, policy, record)
+    situation = _situation(state, stats)
+    state = _with_verdicts(state, situation, policy)
+    outcome = _judged(state, situation, policy, record)
     if isinstance(outcome, Hold):
         return _hold(state, outcome.rule, outcome.key, outcome.because, silence)
     if not deciding:
@@ -329,31 +333,46 @@ def _too_few(state: State, policy: Policy) -> str:
     )
 
 
-def _with_verdicts(state: State, stats: WindowStats, policy: Policy) -> State:
-    streaks, firing = dict(state.streaks), set(state.firing)
-    for rule in RULES:
-        streaks[rule.name] = streaks.get(rule.name, 0) + 1 if rule.holds(stats, policy) else 0
-        if streaks[rule.name] >= policy.dwell:
-            firing.add(rule.name)
-        elif rule.clears(stats, policy):
-            firing.discard(rule.name)
+def _situation(state: State, stats: WindowStats) -> Situation:
+    return Situation(
+        stats,
+        state.in_force.correctness_threshold,
+        state.bounds,
+        state.in_force.objective,
+        state.hand_over_to,
+    )
+
+
+def _with_verdicts(state: State, situation: Situation, policy: Policy) -> State:
+    streaks: dict[str, int] = {}
+    firing: set[str] = set()
+    for rule in _concerned(situation):
+        name, stats = rule.name, situation.stats
+        streaks[name] = state.streaks.get(name, 0) + 1 if rule.holds(stats, policy) else 0
+        still_fires = name in state.firing and not rule.clears(stats, policy)
+        if streaks[name] >= policy.dwell or still_fires:
+            firing.add(name)
     return replace(state, streaks=streaks, firing=frozenset(firing))
 
 
+def _concerned(situation: Situation) -> list[Rule]:
+    return [rule for rule in RULES if rule.concerns(situation)]
+
+
 def _judged(
-    state: State, stats: WindowStats, policy: Policy, record: IterationRecord
+    state: State, situation: Situation, policy: Policy, record: IterationRecord
 ) -> Decision | Hold:
     """The first firing rule's next rung, or what stands against a change."""
-    rule = next((rule for rule in RULES if rule.name in state.firing), None)
-    at = state.iteration
+    stats, at, concerned = situation.stats, state.iteration, _concerned(situation)
+    rule = next((rule for rule in concerned if rule.name in state.firing), None)
     if rule is None:
-        nearest = RULES[0]
-        because = f"{nearest.name} not fired: {nearest.bound(stats)}"
-        return Hold(nearest.name, "not fired", at, because)
-    if (objection := _objection(state, stats, policy)) is not None:
+        # The least urgent: of an adaptive run the one that it waits for.
+        last = concerned[-1]
+        return Hold(last.name, "not fired", at, f"{last.name} not fired: {last.bound(stats)}")
+    fires = f"{rule.name} fires ({rule.bound(stats)})"
+    if (objection := _objection(state, rule, stats, policy)) is not None:
         key, because = objection
-        return Hold(rule.name, key, at, f"{rule.name} fires ({rule.bound(stats)}), held: {because}")
-    situation = Situation(stats, state.in_force.correctness_threshold, state.bounds)
+        return Hold(rule.name, key, at, f"{fires}, held: {because}")
     refusals = []
     for rung in rule.ladder:
         if _rung_id(rule.name, rung.name) in state.taken:
@@ -363,12 +382,14 @@ def _judged(
         if isinstance(plan, Plan):
             return _decision(state, stats, (rule, rung), plan, record.at)
         refusals.append(f"{rung.name}: {plan}")
-    because = f"{rule.name} fires ({rule.bound(stats)}), no remedy left; {'; '.join(refusals)}"
+    because = f"{fires}, no remedy left; {'; '.join(refusals)}"
     return Hold(rule.name, "no remedy", at, because)
 
 
-def _objection(state: State, stats: WindowStats, policy: Policy) -> tuple[str, str] | None:
-    """What stands against any change now: its key and words."""
+def _objection(
+    state: State, rule: Rule, stats: WindowStats, policy: Policy
+) -> tuple[str, str] | None:
+    """What stands against a change by that rule now: its key and words."""
     at, width = state.iteration, len(stats.rows)
     settled = state.revision_since + policy.settle + width
     cooled = at if state.changed_at is None else state.changed_at + policy.cooldown
@@ -386,7 +407,7 @@ def _objection(state: State, stats: WindowStats, policy: Policy) -> tuple[str, s
             f"the log has come to iteration {state.blocked_until} already",
         ),
         (
-            stats.slope is not None and stats.slope.is_rising(policy.rising_errors),
+            rule.waits(stats, policy),
             "rising",
             f"correctness rises by {stats.slope.value if stats.slope else 0:.2g} an iteration",
         ),

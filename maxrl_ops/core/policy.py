@@ -23,6 +23,7 @@ class Policy:
         dwell: A rule fires when its condition has held for so long.
         low_below: LOW: the upper bound of correctness lies below this.
         low_clears_above: LOW is over when the lower bound lies above this.
+        adapt_above: ADAPT: an adaptive run hands over when the lower bound lies above this.
         rising_errors: A slope positive by more than so many standard errors is learning.
         threshold_step: The threshold is lowered in such steps.
         least_gain: Share of the rewards that a lower threshold must admit more.
@@ -41,6 +42,7 @@ class Policy:
     dwell: int = 5
     low_below: float = 0.50
     low_clears_above: float = 0.55
+    adapt_above: float = 0.50
     rising_errors: float = 2.0
     threshold_step: float = 5.0
     least_gain: float = 0.10

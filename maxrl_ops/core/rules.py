@@ -22,11 +22,15 @@ class Situation:
         stats: The window that the rule fired on.
         threshold: The live one.
         bounds: Lowest and highest threshold that the task allows.
+        objective: The one in force.
+        hand_over_to: The objective that an adaptive run is to end with; None for any other run.
     """
 
     stats: WindowStats
-    threshold: float | None
-    bounds: tuple[float, float] | None
+    threshold: float | None = None
+    bounds: tuple[float, float] | None = None
+    objective: str | None = None
+    hand_over_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ class Rule:
         clears: The condition that ends a firing; stricter than `holds` is false, or it would flap.
         bound: The figure the condition looks at, in words.
         ladder: Remedies, the mildest first; each is taken once.
+        concerns: Whether the rule has a say in such a run at all.
+        waits: Whether the rule, though it fires, leaves the run alone: it mends itself.
     """
 
     name: str
@@ -68,6 +74,8 @@ class Rule:
     clears: Callable[[WindowStats, Policy], bool]
     bound: Callable[[WindowStats], str]
     ladder: tuple[Rung, ...]
+    concerns: Callable[[Situation], bool] = lambda _: True
+    waits: Callable[[WindowStats, Policy], bool] = lambda _stats, _policy: False
 
 
 def _lower_threshold(situation: Situation, policy: Policy) -> Plan | str:
@@ -107,6 +115,17 @@ def _lower_threshold(situation: Situation, policy: Policy) -> Plan | str:
     )
 
 
+def _hand_over(situation: Situation, _: Policy) -> Plan | str:
+    """From the objective of an adaptive run's beginning to the one it is to end with."""
+    if situation.hand_over_to is None:
+        return "the run is not adaptive"
+    return Plan(
+        {"objective": situation.hand_over_to},
+        f"it hands over from {situation.objective} to {situation.hand_over_to}",
+        {"objective": situation.objective or ""},
+    )
+
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "LOW",
@@ -114,6 +133,20 @@ RULES: tuple[Rule, ...] = (
         clears=lambda stats, policy: stats.interval.lower > policy.low_clears_above,
         bound=lambda stats: f"upper bound {stats.interval.upper:.2f}",
         ladder=(Rung("threshold", _lower_threshold),),
+        waits=lambda stats, policy: (
+            stats.slope is not None and stats.slope.is_rising(policy.rising_errors)
+        ),
+    ),
+    # The guide's option 3: once most samples are right, learn from those alone.
+    Rule(
+        "ADAPT",
+        holds=lambda stats, policy: stats.interval.lower > policy.adapt_above,
+        clears=lambda stats, policy: stats.interval.upper < policy.adapt_above,
+        bound=lambda stats: f"lower bound {stats.interval.lower:.2f}",
+        ladder=(Rung("objective", _hand_over),),
+        concerns=lambda situation: (
+            situation.hand_over_to is not None and situation.objective != situation.hand_over_to
+        ),
     ),
 )
 

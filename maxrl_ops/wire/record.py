@@ -20,6 +20,9 @@ class RunStarted:
         attempt: 1 for the first start; each restart adds one.
         resumed_from: The checkpoint's iteration; iterations after it will be written again.
         bounds: Lowest and highest threshold that a control may ask for.
+        schedule: hybrid or adaptive; None where the objective is to stay.
+        hand_over_to: The objective that such a schedule ends with.
+        hand_over_after: Iterations before a hybrid's hand-over.
         extra: Lines this version does not know, by key.
     """
 
@@ -38,6 +41,9 @@ class RunStarted:
     learning_rate: float | None = None
     reference_threshold: float | None = None
     bounds: tuple[float, float] | None = None
+    schedule: str | None = None
+    hand_over_to: str | None = None
+    hand_over_after: int | None = None
     attempt: int | None = None
     resumed_from: int | None = None
     extra: Mapping[str, str] = field(default_factory=dict)

@@ -23,6 +23,9 @@ _OPS_PREFIX = "MAXRL_OPS_"
 # The formulas themselves are trainer.objectives'.
 OBJECTIVE_NAMES = ("grpo", "dr_grpo", "rloo", "maxrl", "maxrl_mean", "maxrl_zscore", "tailrl")
 
+# hybrid: GRPO, then MaxRL after a planned number of iterations; adaptive: when the rules say so.
+SCHEDULES = ("fixed", "hybrid", "adaptive")
+
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -117,6 +120,8 @@ SETTINGS: Mapping[str, Setting] = {
             "use_maxrl", "USE_MAXRL", "true or false", _boolean, "Train with MaxRL, or with GRPO."
         ),
         _choice("objective", OBJECTIVE_NAMES, "The exact formula of the loss."),
+        _choice("schedule", SCHEDULES, "Keep the objective, or begin with GRPO and hand over."),
+        _integer("hand_over_after", 1, 10_000_000, "Iterations of GRPO before a hybrid's MaxRL."),
         _choice("task", ("rust", "arithmetic"), "Where prompts and verdicts come from."),
         _choice("reward", ("tested", "guide"), "Gated by tests, or the guide's plain scale."),
         _pattern(

@@ -60,8 +60,9 @@ def test_metrics_are_the_logs_newest_block(maxrl: Installation) -> None:
 def test_a_run_that_learns_nothing_is_rescued(maxrl: Installation) -> None:
     job = (*ARITHMETIC[:2], "--correctness-threshold", "30", "--iterations", "120", "--seed", "1")
     job = (*job, "--evaluate-every", "0", "--checkpoint-every", "100")
-    maxrl.run("start", "--name", "rescued", *job)
-    maxrl.run("start", "--name", "twin", "--mode", "observe", *job)
+    # Side by side on few cores: more threads than cores would wait for each other.
+    maxrl.run("start", "--name", "rescued", *job, OMP_NUM_THREADS="1")
+    maxrl.run("start", "--name", "twin", "--mode", "observe", *job, OMP_NUM_THREADS="1")
     rescued, twin = maxrl.wait_ended("rescued"), maxrl.wait_ended("twin")
 
     control = json.loads((maxrl.home / "runs/rescued/control/000001.json").read_text())
@@ -119,6 +120,24 @@ def test_a_persons_changes_are_applied_echoed_and_journaled(maxrl: Installation)
     wait_until(lambda: journaled()[2:] == [(by, "rejected")], 20, "the rejection is journaled")
     assert "99" in maxrl.status("p")["sentence"]
     maxrl.run("stop", "p")
+
+
+def test_a_hybrid_hands_over_and_keeps_that_checkpoint(maxrl: Installation) -> None:
+    job = ("--algorithm", "hybrid", "--hand-over-after", "3", "--checkpoint-every", "1")
+    maxrl.run("start", "--name", "h", *ARITHMETIC, "--iterations", "8", *job)
+    told = maxrl.wait_ended("h")
+    assert (told["algorithm"], told["objective"]) == ("MaxRL", "maxrl")
+    log = maxrl.log("h")
+    assert log.startswith("RL Method: GRPO\n")
+    assert "\nControl 1 applied at 4: objective maxrl (was grpo)\n" in log
+    kept = {path.name for path in (maxrl.home / "runs/h/checkpoints").iterdir()}
+    assert kept == {"000003", "000007", "000008"}
+
+    def journaled() -> list[tuple[str, str]]:
+        entries = json.loads(maxrl.run("decisions", "h", "--json"))
+        return [(entry["by"], entry["outcome"]) for entry in entries]
+
+    wait_until(lambda: journaled() == [("schedule:hybrid", "applied")], 20, "it is journaled")
 
 
 def test_killed_between_two_revisions_it_is_the_same_run(maxrl: Installation) -> None:

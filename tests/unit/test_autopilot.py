@@ -11,7 +11,14 @@ from scripted import header, record
 from maxrl_ops.core import autopilot
 from maxrl_ops.core.autopilot import Answered, Decision, Hold, Input, Output, Published, Superseded
 from maxrl_ops.core.policy import Mode, Policy
-from maxrl_ops.wire.record import Change, ControlApplied, ControlRejected, IterationRecord
+from maxrl_ops.wire.record import (
+    Algorithm,
+    Change,
+    ControlApplied,
+    ControlRejected,
+    IterationRecord,
+    RunStarted,
+)
 
 POLICY = Policy()
 LOWERED = (Change("correctness_threshold", "25.0", "30.0"),)
@@ -201,6 +208,55 @@ def test_observe_and_suggest_decide_but_send_nothing() -> None:
         (decision,) = decisions(outputs)
         assert decision.mode is mode
         assert state.in_flight is None
+
+
+# --- An adaptive run ------------------------------------------------------------------------------
+
+
+def adaptive() -> RunStarted:
+    return replace(
+        header(),
+        algorithm=Algorithm.GRPO,
+        objective="grpo",
+        schedule="adaptive",
+        hand_over_to="maxrl",
+        correctness_threshold=20.0,
+    )
+
+
+def test_an_adaptive_run_hands_over_once_most_samples_are_right() -> None:
+    state, outputs = fold([adaptive(), *low(1, 40, correct=40, threshold=20.0)])
+    (decision,) = decisions(outputs)
+    assert (decision.rule, decision.iteration) == ("ADAPT", 24)
+    assert decision.changes == {"objective": "maxrl"}
+    applied = ControlApplied(1, 25, (Change("objective", "maxrl", "grpo"),))
+    state, outputs = fold([applied, *low(25, 160, correct=40, threshold=20.0)], state)
+    assert not decisions(outputs)
+    # What it was to do is done: only LOW still looks.
+    assert {rule for rule, _ in holds(outputs)} == {"all", "LOW"}
+    assert state.firing == frozenset()
+
+
+def test_rising_does_not_hold_a_hand_over_back() -> None:
+    rising = [record(n, 30 + n // 3, threshold=20.0) for n in range(1, 60)]
+    (decision,) = decisions(fold([adaptive(), *rising])[1])
+    assert decision.rule == "ADAPT"
+
+
+@pytest.mark.parametrize("correct", [20, 32])
+def test_an_adaptive_run_that_is_not_there_yet_says_what_it_waits_for(correct: int) -> None:
+    _, outputs = fold([adaptive(), *low(1, 22, correct, threshold=20.0)])
+    assert not decisions(outputs)
+    assert ("ADAPT", "not fired") in holds(outputs)
+
+
+def test_no_other_run_is_handed_over() -> None:
+    plain = replace(adaptive(), schedule=None, hand_over_to=None)
+    hybrid = replace(adaptive(), schedule="hybrid", hand_over_after=200)
+    for started in (plain, hybrid):
+        state, outputs = fold([started, *low(1, 60, correct=50, threshold=20.0)])
+        assert not decisions(outputs)
+        assert state.firing == frozenset()
 
 
 # --- Restarts -------------------------------------------------------------------------------------

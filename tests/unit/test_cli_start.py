@@ -62,6 +62,14 @@ def test_objective_and_algorithm_belong_together(
     assert layers.merge(low, high) == merged
 
 
+@pytest.mark.parametrize("schedule", ["hybrid", "adaptive"])
+def test_a_schedule_is_an_algorithm_that_ends_with_maxrl(schedule: str) -> None:
+    flags = layers.of_flags({}, schedule)
+    assert flags == {"schedule": schedule, "use_maxrl": True}
+    # Who asks for one algorithm plainly wants no schedule of a lower layer.
+    assert layers.merge(flags, {"use_maxrl": True}) == {"use_maxrl": True}
+
+
 @pytest.mark.parametrize(
     ("flag", "use_maxrl"), [("grpo", False), ("GRPO", False), ("maxrl", True), ("MaxRL", True)]
 )

@@ -1,17 +1,18 @@
 """The trainer's parts that need no model: rewards, groups, evaluation figures, control."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from maxrl_ops.wire.control import Control, TrainingState, path_of, publish, read_applied
+from maxrl_ops.wire.control import Control, TrainingState, path_of, publish, read, read_applied
 from maxrl_ops.wire.record import ControlApplied, ControlRejected
 from maxrl_ops.wire.rundir import RunDir
 from maxrl_ops.wire.settings import SettingError
 from trainer.batch import Sample, describe, judge, terms_of
 from trainer.config import load_config
-from trainer.control_port import ControlPort
+from trainer.control_port import ControlPort, HandOver
 from trainer.evaluate import pass_at_k, summarise
 from trainer.reward import PROFILES
 from trainer.sampler import Completion
@@ -129,11 +130,18 @@ def test_precedence_of_settings() -> None:
     assert flag.initial.n_samples == 3
 
 
+def test_a_schedule_begins_with_grpo_and_tells_its_end() -> None:
+    config, _ = load_config({"MAXRL_SCHEDULE": "hybrid", "MAXRL_OBJECTIVE": "maxrl_mean"})
+    assert (config.initial.objective, config.hand_over_to) == ("grpo", "maxrl_mean")
+    assert (config.hand_over_after, config.initial.n_samples) == (200, 8)
+
+
 @pytest.mark.parametrize(
     ("env", "words"),
     [
         ({"USE_MAXRL": "false", "MAXRL_OBJECTIVE": "maxrl"}, "contradict"),
         ({"MAXRL_TASK": "arithmetic", "MAXRL_REWARD": "guide"}, "does not fit the task"),
+        ({"USE_MAXRL": "false", "MAXRL_SCHEDULE": "hybrid"}, "hands over to MaxRL"),
     ],
 )
 def test_settings_that_do_not_fit_together(env: dict[str, str], words: str) -> None:
@@ -203,6 +211,44 @@ def test_a_control_out_of_bounds_is_rejected(
     assert words in echo.reason
     assert (control.state, control.revision) == (STATE, 0)
     assert control.at_boundary(6) == []
+
+
+PLANNED = HandOver("maxrl", 5)
+
+
+def hybrid(run: RunDir, resumed_from: int = 0) -> ControlPort:
+    return ControlPort(run, TASK, replace(STATE, objective="grpo"), resumed_from, PLANNED)
+
+
+def test_a_hybrid_hands_over_where_it_was_planned(run: RunDir) -> None:
+    control = hybrid(run)
+    assert control.at_boundary(5) == []
+    [echo] = control.at_boundary(6)
+    assert isinstance(echo, ControlApplied)
+    assert [(c.key, c.value, c.was) for c in echo.changes] == [("objective", "maxrl", "grpo")]
+    assert control.at_boundary(7) == []
+    wish = read(run.control, 1)
+    assert wish is not None
+    assert (wish.author, wish.state.objective) == ("schedule:hybrid", "maxrl")
+    # Resumed before or after it: replayed, or simply in force; never a second time.
+    assert [type(e) for e in hybrid(run, resumed_from=5).at_boundary(6)] == [ControlApplied]
+    assert hybrid(run, resumed_from=6).state.objective == "maxrl"
+    assert len(list(run.control.iterdir())) == 1
+
+
+def test_a_hand_over_whose_trainer_was_killed_is_applied_not_made_again(run: RunDir) -> None:
+    hybrid(run).at_boundary(6)
+    run.applied.unlink()
+    assert [type(e) for e in hybrid(run).at_boundary(6)] == [ControlApplied]
+    assert len(list(run.control.iterdir())) == 1
+
+
+def test_a_hand_over_keeps_what_a_person_wished(run: RunDir) -> None:
+    control = hybrid(run)
+    wish(run, 1, objective="grpo", n_samples=16)
+    [echo] = control.at_boundary(6)
+    assert echo.revision == 2
+    assert (control.state.objective, control.state.n_samples) == ("maxrl", 16)
 
 
 def test_a_corrupt_control_is_skipped_and_the_one_below_it_used(run: RunDir) -> None:

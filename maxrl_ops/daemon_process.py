@@ -56,11 +56,12 @@ def _spawn(home: Home) -> int:
 
 
 def _last_words(home: Home) -> str:
-    """What the daemon said last, without its time."""
+    """What the daemon said last, without its time and its name."""
     with home.daemon_log.open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
         lines = file.read().decode("utf-8", "replace").splitlines()
-    return lines[-1].partition(" ")[2] if lines else f"see {home.daemon_log}"
+    last = lines[-1].partition(" ")[2].removeprefix("daemon: ") if lines else ""
+    return last or f"see {home.daemon_log}"
 
 
 def stop(home: Home, timeout: float) -> ProcessIdentity | None:

@@ -166,8 +166,7 @@ class Store:
                 raise
 
     def _prepare(self) -> None:
-        is_empty = self._number("PRAGMA page_count") == 0
-        if is_empty:
+        if self._path.stat().st_size == 0:
             # Before anything else is written: whoever looks sees nothing, or a history of ours.
             self._db.executescript(
                 f"BEGIN; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID};"

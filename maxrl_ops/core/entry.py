@@ -93,7 +93,8 @@ def decision_sentence(entry: Entry) -> str:  # noqa: PLR0911 - one case an outco
 def autopilot_sentence(told: Told, *, is_active: bool) -> str | None:
     """What a run's sentence ends with: the last decision, else why there is none."""
     if told.last is not None:
-        return f"Autopilot: {decision_sentence(told.last)}."
+        whose = "Last change" if told.last.rule is None else "Autopilot"
+        return f"{whose}: {decision_sentence(told.last)}."
     if told.held is not None and is_active:
         # Said when it began; the figure in it is of that iteration.
         return f"Autopilot: {told.held.because} (since iteration {told.held.iteration})."

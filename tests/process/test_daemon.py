@@ -225,7 +225,7 @@ def test_a_history_of_somebody_else(place: Place) -> None:
     place.home.history.write_text("shopping list\n" * 100)
     code, words = place.refused()
     assert code == 2
-    assert "history.db" in words
+    assert "history.db: file is not a database; move it away" in words
 
 
 def test_a_history_of_a_newer_version(place: Place) -> None:

@@ -158,7 +158,9 @@ def entry(outcome: str, by: str = "rule:LOW", **changes: object) -> Entry:
 )
 def test_every_outcome_has_its_words(told: Entry, words: str) -> None:
     assert words in decision_sentence(told)
-    assert words in (autopilot_sentence(Told(last=told), is_active=False) or "")
+    sentence = autopilot_sentence(Told(last=told), is_active=False)
+    whose = "Autopilot: " if told.rule else "Last change: "
+    assert sentence == f"{whose}{decision_sentence(told)}."
 
 
 def test_without_a_decision_a_live_run_says_why() -> None:

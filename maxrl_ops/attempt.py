@@ -12,8 +12,9 @@ from pathlib import Path
 
 from maxrl_ops import processes
 from maxrl_ops.core.run_state import Ending
+from maxrl_ops.wire.checkpoints import newest
 from maxrl_ops.wire.documents import Heartbeat, ProcessIdentity, RunSpec
-from maxrl_ops.wire.rundir import CHECKPOINT_MARKER, FILE_MODE, DocumentError, RunDir
+from maxrl_ops.wire.rundir import FILE_MODE, DocumentError, RunDir
 from maxrl_ops.wire.settings import ATTEMPT_ENV, LOCK_FD_ENV, RUN_DIR_ENV, to_environment
 
 _TAIL = 64 * 1024
@@ -162,8 +163,8 @@ def kill_remains(run: RunDir, trainer: ProcessIdentity) -> None:
 
 def newest_checkpoint(run: RunDir) -> int:
     """The highest iteration with a complete checkpoint, -1 when there is none."""
-    found = run.checkpoints.glob(f"*/{CHECKPOINT_MARKER}")
-    return max((int(p.parent.name) for p in found if p.parent.name.isdecimal()), default=-1)
+    found = newest(run)
+    return -1 if found is None else found.iteration
 
 
 def open_for_appending(path: Path) -> int:

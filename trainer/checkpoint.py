@@ -5,15 +5,15 @@ renamed. Nothing random is stored: every draw of iteration N comes from a seed d
 seed, N), so iteration and weights are the whole position in the data.
 """
 
-import json
+import errno
 import os
 import shutil
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from maxrl_ops.wire.checkpoints import Checkpoint, best, complete, marker
 from maxrl_ops.wire.rundir import (
     CHECKPOINT_MARKER,
     DIRECTORY_MODE,
@@ -24,19 +24,8 @@ from maxrl_ops.wire.rundir import (
 from trainer.policy import Policy
 
 _KEPT = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A complete checkpoint after `iteration`."""
-
-    iteration: int
-    path: Path
-
-    @property
-    def model(self) -> Path:
-        """A Hugging Face directory: `from_pretrained` loads it."""
-        return self.path / "model"
+# Tokenizer, configuration, marker.
+_SMALL_FILES = 4 << 20
 
 
 def save(
@@ -44,21 +33,24 @@ def save(
     iteration: int,
     policy: Policy,
     optimizer: torch.optim.Optimizer,
+    pass_at_1: float | None = None,
     kept: Collection[int] = (),
 ) -> Checkpoint:
-    """Write the checkpoint after `iteration`, and drop all but the newest few and those `kept`.
+    """Write the checkpoint after `iteration`; drop all but the newest few, the best, and `kept`.
+
+    `pass_at_1` is that of the held-out evaluation at this iteration, if there was one.
 
     Raises:
         OSError: It could not be written; what was there before still is.
     """
     final = run.checkpoints / f"{iteration:06d}"
     aside = run.checkpoints / f".{final.name}.{os.getpid()}"
+    _check_space(run, policy)
     try:
         aside.mkdir(mode=DIRECTORY_MODE, parents=True)
         _write_by_libraries(aside, policy, optimizer)
         sizes = {str(path.relative_to(aside)): _flush(path) for path in _files(aside)}
-        marker = {"iteration": iteration, "files": sizes}
-        write_all(aside / CHECKPOINT_MARKER, json.dumps(marker, indent=1).encode())
+        write_all(aside / CHECKPOINT_MARKER, marker(iteration, sizes, pass_at_1))
         fsync_directory(aside)
         if not final.exists():
             aside.rename(final)
@@ -66,7 +58,7 @@ def save(
         shutil.rmtree(aside, ignore_errors=True)
     fsync_directory(run.checkpoints)
     _prune(run, kept)
-    return Checkpoint(iteration, final)
+    return Checkpoint(iteration, final, pass_at_1)
 
 
 def _write_by_libraries(directory: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
@@ -85,24 +77,6 @@ def restore_optimizer(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) 
     optimizer.load_state_dict(state)
 
 
-def newest(run: RunDir) -> Checkpoint | None:
-    """The newest complete checkpoint; one with a missing or truncated file does not count."""
-    for path in sorted(run.checkpoints.glob("[0-9]*"), reverse=True):
-        iteration = _iteration_if_complete(path)
-        if iteration is not None:
-            return Checkpoint(iteration, path)
-    return None
-
-
-def _iteration_if_complete(path: Path) -> int | None:
-    try:
-        marker = json.loads((path / CHECKPOINT_MARKER).read_bytes())
-        whole = all((path / name).stat().st_size == size for name, size in marker["files"].items())
-        return int(marker["iteration"]) if whole else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
 def _files(directory: Path) -> Iterator[Path]:
     return (path for path in sorted(directory.rglob("*")) if path.is_file())
 
@@ -117,15 +91,28 @@ def _flush(path: Path) -> int:
         os.close(descriptor)
 
 
+def _check_space(run: RunDir, policy: Policy) -> None:
+    """Refuse to fill the disk with a checkpoint that will not fit.
+
+    Raises:
+        OSError: Weights and the optimizer's two moments need more than there is.
+    """
+    weights = sum(p.numel() * p.element_size() for p in policy.model.parameters())
+    needed = 3 * weights + _SMALL_FILES
+    run.checkpoints.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    free = shutil.disk_usage(run.checkpoints).free
+    if free < needed:
+        why = f"it needs {needed >> 20} MiB, {free >> 20} are free"
+        raise OSError(errno.ENOSPC, why, str(run.checkpoints))
+
+
 def _prune(run: RunDir, kept: Collection[int]) -> None:
-    complete = [
-        p for p in sorted(run.checkpoints.glob("[0-9]*")) if (p / CHECKPOINT_MARKER).exists()
-    ]
-    for path in complete[:-_KEPT]:
-        if int(path.name) in kept:
+    best_one = best(run)
+    for checkpoint in complete(run)[:-_KEPT]:
+        if checkpoint.iteration in kept or checkpoint == best_one:
             continue
         # The marker goes first: a half-deleted checkpoint must not look complete.
-        (path / CHECKPOINT_MARKER).unlink()
-        shutil.rmtree(path, ignore_errors=True)
+        (checkpoint.path / CHECKPOINT_MARKER).unlink()
+        shutil.rmtree(checkpoint.path, ignore_errors=True)
     for leftover in run.checkpoints.glob(".*"):
         shutil.rmtree(leftover, ignore_errors=True)

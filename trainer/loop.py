@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from maxrl_ops.wire import checkpoints
 from maxrl_ops.wire.documents import Heartbeat, utc_now
 from maxrl_ops.wire.record import (
     CheckpointSaved,
@@ -80,7 +81,7 @@ class Trainer:
         Heartbeat("load", 0, utc_now()).save(self.run_dir)
         device, device_name = choose_device(config.device)
         task.prepare()
-        resumed = checkpoint.newest(self.run_dir)
+        resumed = checkpoints.newest(self.run_dir)
         self.policy = load_policy(str(resumed.model) if resumed else config.checkpoint, device)
         self.optimizer = torch.optim.AdamW(
             self.policy.model.parameters(), lr=config.initial.learning_rate, weight_decay=0.0
@@ -135,11 +136,12 @@ class Trainer:
             self._iterate(iteration)
             self.done = iteration
             is_last = iteration == self.config.iterations
+            pass_at_1 = None
             if _is_due(iteration, self.config.evaluate_every) or is_last:
-                self._evaluate(iteration)
-            is_hand_over = self._hand_over is not None and iteration == self._hand_over.after
-            if _is_due(iteration, self.config.checkpoint_every) or is_last or is_hand_over:
-                self._save(iteration)
+                pass_at_1 = self._evaluate(iteration)
+            is_due = _is_due(iteration, self.config.checkpoint_every) or is_last
+            if is_due or iteration in self._kept() or self._is_best(pass_at_1):
+                self._save(iteration, pass_at_1)
         self.log.write(RunEnded("finished", f"{self.config.iterations} iterations"))
         return ExitCode.FINISHED
 
@@ -196,21 +198,33 @@ class Trainer:
         )
         append_samples(self.run_dir, iteration, groups)
 
-    def _evaluate(self, iteration: int) -> None:
+    def _evaluate(self, iteration: int) -> float:
+        """Evaluate on the held-out prompts; pass@1."""
         self.watch.iteration = iteration
         self.watch.enter("evaluate")
-        self.log.write(evaluate(self.policy, self.task, self.config, iteration))
+        found = evaluate(self.policy, self.task, self.config, iteration)
+        self.log.write(found)
+        return found.pass_at_k[1]
+
+    def _is_best(self, pass_at_1: float | None) -> bool:
+        """Better than every checkpoint there is: a collapse later can go back to it."""
+        if pass_at_1 is None:
+            return False
+        best = checkpoints.best(self.run_dir)
+        return best is None or pass_at_1 > (best.pass_at_1 or 0.0)
 
     def _kept(self) -> frozenset[int]:
         """Checkpoints that stay for good: the one at which a hybrid hands over."""
         return frozenset() if self._hand_over is None else frozenset({self._hand_over.after})
 
-    def _save(self, iteration: int) -> None:
+    def _save(self, iteration: int, pass_at_1: float | None = None) -> None:
         self.watch.iteration = iteration
         self.watch.enter("checkpoint")
         began = time.monotonic()
         try:
-            checkpoint.save(self.run_dir, iteration, self.policy, self.optimizer, self._kept())
+            checkpoint.save(
+                self.run_dir, iteration, self.policy, self.optimizer, pass_at_1, self._kept()
+            )
         except OSError as error:
             raise TrainerError(
                 f"checkpoint {iteration} cannot be written to {self.run_dir.checkpoints}: "

@@ -256,6 +256,29 @@ def daemon(
     return run_daemon(listen, is_stop=stop)
 
 
+export = typer.Typer(
+    help="Write files for the world outside: a run's best model.",
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(export, name="export")
+
+
+@export.command("model", epilog="Example: maxrl-ops export model rust-1 --to my-model")
+def export_model(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The run's name.")],
+    to: Annotated[str, typer.Option(metavar="DIR", help="A directory that does not exist yet.")],
+) -> int:
+    """Write a run's best model as a Hugging Face directory.
+
+    The best is the checkpoint with the highest held-out pass@1. from_pretrained loads it, and so
+    does start --checkpoint.
+    """
+    from maxrl_ops.cli.export_model import export_model as run_export  # noqa: PLC0415
+
+    return run_export(name, to)
+
+
 @app.command(epilog="Example: maxrl-ops demo --weight-temperature 2")
 def demo(
     correctness_threshold: Annotated[

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
-from maxrl_ops.wire.rundir import CHECKPOINT_MARKER, RunDir
+from maxrl_ops.wire import checkpoints
+from maxrl_ops.wire.rundir import RunDir
 from maxrl_ops.wire.settings import Value
 
 _TOOLS = {
@@ -70,14 +71,9 @@ def newest_model(run: RunDir) -> Path:
     Raises:
         CommandError: It has none.
     """
-    complete = (
-        path
-        for path in run.checkpoints.glob("[0-9]*")
-        if (path / CHECKPOINT_MARKER).is_file() and (path / "model").is_dir()
-    )
-    newest = max(complete, key=lambda path: path.name, default=None)
-    if newest is None:
+    found = checkpoints.newest(run)
+    if found is None:
         raise CommandError(
             f"--from {run.name}: it has no complete checkpoint yet", ExitCode.NOT_FOUND
         )
-    return newest / "model"
+    return found.model

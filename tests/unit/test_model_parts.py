@@ -1,6 +1,7 @@
 """Sampler, update and checkpoints, on the small model that ships with `arithmetic`."""
 
 import copy
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -8,6 +9,7 @@ from random import Random
 import pytest
 import torch
 
+from maxrl_ops.wire import checkpoints
 from maxrl_ops.wire.rundir import RunDir
 from trainer import checkpoint
 from trainer.batch import judge, terms_of
@@ -140,11 +142,35 @@ def saved(policy: Policy, path: Path, iterations: range) -> RunDir:
 def test_the_newest_checkpoints_are_kept_and_load(policy: Policy, tmp_path: Path) -> None:
     run = saved(policy, tmp_path, range(1, 5))
     assert sorted(p.name for p in run.checkpoints.iterdir()) == ["000003", "000004"]
-    newest = checkpoint.newest(run)
+    newest = checkpoints.newest(run)
     assert newest is not None
     assert newest.iteration == 4
     loaded = load_policy(str(newest.model), torch.device("cpu")).model.state_dict()
     assert all(torch.equal(v, loaded[k]) for k, v in policy.model.state_dict().items())
+
+
+def test_the_best_checkpoint_and_those_asked_for_stay(policy: Policy, tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1e-4)
+    held_out = {1: 0.5, 2: 0.7, 3: None, 4: 0.7, 5: None, 6: None}
+    for iteration, pass_at_1 in held_out.items():
+        checkpoint.save(run, iteration, policy, optimizer, pass_at_1, kept={1})
+    assert [each.iteration for each in checkpoints.complete(run)] == [1, 2, 5, 6]
+    best = checkpoints.best(run)
+    assert best is not None
+    assert (best.iteration, best.pass_at_1) == (2, 0.7)
+
+
+def test_a_checkpoint_that_will_not_fit_is_not_begun(
+    policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = saved(policy, tmp_path, range(1, 2))
+    full = shutil.disk_usage(tmp_path)._replace(free=1 << 20)
+    monkeypatch.setattr("trainer.checkpoint.shutil.disk_usage", lambda _: full)
+    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1e-4)
+    with pytest.raises(OSError, match="MiB, 1 are free"):
+        checkpoint.save(run, 2, policy, optimizer)
+    assert [each.iteration for each in checkpoints.complete(run)] == [1]
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove", "unmark", "garble"])
@@ -163,7 +189,7 @@ def test_an_incomplete_checkpoint_is_passed_over(
             (path / "COMPLETE").unlink()
         case _:
             (path / "COMPLETE").write_text("[]")
-    newest = checkpoint.newest(run)
+    newest = checkpoints.newest(run)
     assert newest is not None
     assert newest.iteration == 1
 
@@ -183,7 +209,7 @@ def test_killed_while_saving_leaves_the_one_before(
             patch.setattr(target, die)
             with pytest.raises(KeyboardInterrupt):
                 checkpoint.save(run, 2, policy, optimizer)
-        newest = checkpoint.newest(run)
+        newest = checkpoints.newest(run)
         assert newest is not None
         assert newest.iteration == 1
 

@@ -1,0 +1,62 @@
+"""What lies in checkpoints/: which are complete, and which of them is the best."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from maxrl_ops.wire.rundir import CHECKPOINT_MARKER, RunDir
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A complete checkpoint after `iteration`.
+
+    Attributes:
+        path: Its directory.
+        pass_at_1: Of the held-out evaluation at that iteration, 0 to 1; None without one.
+    """
+
+    iteration: int
+    path: Path
+    pass_at_1: float | None = None
+
+    @property
+    def model(self) -> Path:
+        """A Hugging Face directory: `from_pretrained` loads it."""
+        return self.path / "model"
+
+
+def marker(iteration: int, files: Mapping[str, int], pass_at_1: float | None) -> bytes:
+    """The content of the file that makes a checkpoint complete; `files` gives sizes in bytes."""
+    document = {"iteration": iteration, "files": dict(files), "pass_at_1": pass_at_1}
+    return json.dumps(document, indent=1).encode()
+
+
+def complete(run: RunDir) -> list[Checkpoint]:
+    """The complete ones, oldest first; a missing or truncated file makes one incomplete."""
+    return sorted(_complete(run), key=lambda checkpoint: checkpoint.iteration)
+
+
+def _complete(run: RunDir) -> Iterator[Checkpoint]:
+    for path in run.checkpoints.glob("[0-9]*"):
+        try:
+            # An empty marker is enough for a trainer of one's own.
+            document = json.loads((path / CHECKPOINT_MARKER).read_bytes() or b"{}")
+            files = document.get("files", {}).items()
+            if all((path / name).stat().st_size == size for name, size in files):
+                iteration = int(document.get("iteration", path.name))
+                yield Checkpoint(iteration, path, document.get("pass_at_1"))
+        except (OSError, ValueError, TypeError, AttributeError):
+            continue
+
+
+def newest(run: RunDir) -> Checkpoint | None:
+    """The newest complete checkpoint."""
+    return max(complete(run), key=lambda checkpoint: checkpoint.iteration, default=None)
+
+
+def best(run: RunDir) -> Checkpoint | None:
+    """The complete checkpoint with the highest held-out pass@1, the older of equals."""
+    evaluated = [each for each in complete(run) if each.pass_at_1 is not None]
+    return max(evaluated, key=lambda checkpoint: checkpoint.pass_at_1 or 0.0, default=None)

@@ -1,0 +1,63 @@
+"""`export model`: the best checkpoint, whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+from commands import refused
+from scripted import make_run
+
+from maxrl_ops.cli.app import run
+from maxrl_ops.wire.checkpoints import marker
+from maxrl_ops.wire.rundir import RunDir
+
+
+@pytest.fixture
+def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
+    monkeypatch.setenv("MAXRL_OPS_HOME", str(tmp_path / "home"))
+    return make_run(tmp_path / "home")
+
+
+def checkpoint(directory: RunDir, iteration: int, pass_at_1: float | None) -> None:
+    model = directory.checkpoints / f"{iteration:06d}" / "model"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text(str(iteration))
+    complete = marker(iteration, {"model/config.json": len(str(iteration))}, pass_at_1)
+    (model.parent / "COMPLETE").write_bytes(complete)
+
+
+def test_the_best_is_written(
+    one: RunDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for iteration, pass_at_1 in ((20, 0.8), (40, 0.9), (60, 0.7), (61, None)):
+        checkpoint(one, iteration, pass_at_1)
+    target = tmp_path / "best"
+    assert run(["export", "model", "one", "--to", str(target)]) == 0
+    assert (target / "config.json").read_text() == "40"
+    assert capsys.readouterr().out == (
+        f"{target}: the model of one at iteration 40, held-out pass@1 0.90\n"
+    )
+    assert not list(tmp_path.glob(".best*"))
+    assert "exists already" in refused(["export", "model", "one", "--to", str(target)], capsys, 4)
+
+
+def test_without_an_evaluation_the_newest_is_written(
+    one: RunDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint(one, 5, None)
+    checkpoint(one, 10, None)
+    assert run(["export", "model", "one", "--to", str(tmp_path / "newest")]) == 0
+    assert "at iteration 10, not evaluated" in capsys.readouterr().out
+
+
+def test_what_cannot_be_written(
+    one: RunDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = ["--to", str(tmp_path / "x")]
+    assert "no complete checkpoint" in refused(["export", "model", "one", *to], capsys, 3)
+    assert "there is no run 'two'" in refused(["export", "model", "two", *to], capsys, 3)
+    checkpoint(one, 5, 0.5)
+    nowhere = ["--to", str(tmp_path / "no" / "x")]
+    assert "there is no directory" in refused(["export", "model", "one", *nowhere], capsys, 2)
+    (one.checkpoints / "000005" / "model" / "config.json").unlink()
+    assert "no complete checkpoint" in refused(["export", "model", "one", *to], capsys, 3)
+    assert not (tmp_path / "x").exists()

@@ -26,6 +26,9 @@ _DEFAULTS: Mapping[str, Value] = {
     "weight_temperature": 1.0,
     "learning_rate": 1e-5,
     "max_grad_norm": 1.0,
+    "entropy_bonus": 0.0,
+    "kl_coefficient": 0.0,
+    "length_normalisation": False,
     "seed": 0,
     "device": "auto",
     "evaluate_every": 100,
@@ -67,6 +70,9 @@ class Config:
     max_new_tokens: int
     sampling_temperature: float
     max_grad_norm: float
+    entropy_bonus: float
+    kl_coefficient: float
+    length_normalisation: bool
     seed: int
     device: str
     evaluate_every: int
@@ -155,6 +161,9 @@ def _build(values: Mapping[str, Value], objective: str, task: Task, run_dir: Pat
         max_new_tokens=whole("max_new_tokens"),
         sampling_temperature=real("sampling_temperature"),
         max_grad_norm=real("max_grad_norm"),
+        entropy_bonus=real("entropy_bonus"),
+        kl_coefficient=real("kl_coefficient"),
+        length_normalisation=bool(values["length_normalisation"]),
         seed=whole("seed"),
         device=str(values["device"]),
         evaluate_every=whole("evaluate_every"),

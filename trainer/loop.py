@@ -31,7 +31,7 @@ from trainer.sampler import sample
 from trainer.samples_file import append_samples
 from trainer.seeds import derive_seed, seed_everything
 from trainer.tasks.base import Task
-from trainer.update import UpdateResult, train_step
+from trainer.update import StepOptions, UpdateResult, train_step
 
 
 @dataclass(slots=True)
@@ -88,6 +88,16 @@ class Trainer:
         )
         if resumed is not None:
             checkpoint.restore_optimizer(resumed, self.optimizer)
+        self._options = StepOptions(
+            sampling_temperature=config.sampling_temperature,
+            max_grad_norm=config.max_grad_norm,
+            entropy_bonus=config.entropy_bonus,
+            kl_coefficient=config.kl_coefficient,
+            length_normalisation=config.length_normalisation,
+        )
+        # The model that the run began with, whatever it has become since.
+        has_reference = config.kl_coefficient > 0
+        self._reference = load_policy(config.checkpoint, device) if has_reference else None
         self.done = resumed.iteration if resumed else 0
         self._is_fresh = resumed is None
         planned = HandOver(config.hand_over_to, config.hand_over_after)
@@ -173,13 +183,7 @@ class Trainer:
         if terms:
             for parameters in self.optimizer.param_groups:
                 parameters["lr"] = state.learning_rate
-            update = train_step(
-                self.policy,
-                self.optimizer,
-                terms,
-                config.sampling_temperature,
-                config.max_grad_norm,
-            )
+            update = train_step(self.policy, self.optimizer, terms, self._options, self._reference)
         watch.book()
 
         if update is not None and update.skipped is not None:
@@ -245,7 +249,12 @@ def _times(watch: Stopwatch) -> dict[str, Any]:
 
 
 def _figures(update: UpdateResult | None) -> dict[str, Any]:
-    """Loss, gradient norm and entropy; nothing at all where no group carried signal."""
+    """Loss, gradient norm and the like; nothing at all where no group carried signal."""
     if update is None:
         return {}
-    return {"loss": update.loss, "grad_norm": update.grad_norm, "entropy": update.entropy}
+    return {
+        "loss": update.loss,
+        "grad_norm": update.grad_norm,
+        "entropy": update.entropy,
+        "kl": update.kl,
+    }

@@ -141,6 +141,14 @@ SETTINGS: Mapping[str, Setting] = {
         _number("weight_temperature", 0, 1e6, "Softmax temperature of MaxRL weights.", above=True),
         _number("learning_rate", 0, 1, "AdamW learning rate.", above=True),
         _number("max_grad_norm", 0, 1e6, "Clip the gradient's norm to this.", above=True),
+        _number("entropy_bonus", 0, 100, "Weight of the tokens' entropy, for variety."),
+        _number("kl_coefficient", 0, 100, "Weight of the divergence from the first model."),
+        _setting(
+            "length_normalisation",
+            "true or false",
+            _boolean,
+            "Divide each sequence's log-probability by its length.",
+        ),
         _integer("seed", 0, 2**63 - 1, "Seed of everything random."),
         _pattern(
             "device",

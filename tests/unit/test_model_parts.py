@@ -21,7 +21,7 @@ from trainer.sampler import Completion, sample
 from trainer.seeds import seed_everything
 from trainer.tasks import load_task
 from trainer.tasks.base import Prompt, Task
-from trainer.update import Term, sequence_log_probs, train_step
+from trainer.update import StepOptions, Term, UpdateResult, token_stats, train_step
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +71,19 @@ def test_what_follows_an_answer_is_cut_tokens_and_all(policy: Policy) -> None:
             assert policy.tokenizer.decode(completion.ids) == completion.text
 
 
+def log_probs_of(
+    policy: Policy, completions: list[Completion], temperature: float = 1.0
+) -> torch.Tensor:
+    """Log-probability of each whole completion (B,)."""
+    terms = [Term(completion, 1.0) for completion in completions]
+    return token_stats(policy, terms, StepOptions(temperature)).log_probs.sum(-1)
+
+
 @torch.no_grad()
 def test_log_probs_do_not_depend_on_padding(policy: Policy, job: tuple[Config, Task]) -> None:
     completions = [c for group in drawn(policy, job[1]) for c in group]
     assert len({len(c.ids) + len(c.prompt_ids) for c in completions}) > 1
-    together, _ = sequence_log_probs(policy, completions, 0.7)
+    together = log_probs_of(policy, completions, 0.7)
     for completion, batched in zip(completions, together, strict=True):
         ids = torch.tensor([completion.prompt_ids + completion.ids])
         logits = policy.model(ids).logits[0, :-1] / 0.7
@@ -93,13 +101,13 @@ def test_the_loss_is_the_objectives_own(
     groups = judge(drawn(policy, task, 8), task, "tested")
     expected = []
     for group in groups:
-        log_probs = sequence_log_probs(policy, [s.completion for s in group], 1.0)[0].tolist()
+        log_probs = log_probs_of(policy, [s.completion for s in group]).tolist()
         rewards = [s.reward.total for s in group if s.reward]
         loss = OBJECTIVES[objective].loss(log_probs, rewards, [r > 20 for r in rewards])
         if loss is not None:
             expected.append(loss)
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1e-4)
-    result = train_step(policy, optimizer, terms_of(groups, state), 1.0, 1.0)
+    result = train_step(policy, optimizer, terms_of(groups, state), StepOptions())
     assert result.loss == pytest.approx(sum(expected) / len(expected), abs=1e-4)
     assert result.skipped is None
     assert result.grad_norm > 0
@@ -111,7 +119,7 @@ def test_a_step_that_is_not_finite_changes_nothing(
     [completion, *_] = drawn(policy, job[1])[0]
     before = copy.deepcopy(policy.model.state_dict())
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1e-4)
-    result = train_step(policy, optimizer, [Term(completion, float("nan"))], 1.0, 1.0)
+    result = train_step(policy, optimizer, [Term(completion, float("nan"))], StepOptions())
     assert result.skipped is not None
     assert "nan" in result.skipped
     after = policy.model.state_dict()
@@ -123,9 +131,74 @@ def test_a_step_raises_the_likelihood_of_what_it_is_fed(
 ) -> None:
     [completion, *_] = drawn(policy, job[1])[0]
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1e-3)
-    before = sequence_log_probs(policy, [completion], 1.0)[0].item()
-    train_step(policy, optimizer, [Term(completion, 1.0)], 1.0, 1.0)
-    assert sequence_log_probs(policy, [completion], 1.0)[0].item() > before
+    before = log_probs_of(policy, [completion]).item()
+    train_step(policy, optimizer, [Term(completion, 1.0)], StepOptions())
+    assert log_probs_of(policy, [completion]).item() > before
+
+
+def gradients(
+    policy: Policy, terms: list[Term], options: StepOptions, reference: Policy | None = None
+) -> tuple[dict[str, torch.Tensor], UpdateResult]:
+    """Gradients of a step that moves nothing, by parameter; and what it saw."""
+    still = torch.optim.SGD(policy.model.parameters(), lr=0.0)
+    options = replace(options, max_grad_norm=1e9)
+    result = train_step(policy, still, terms, options, reference)
+    found = {n: p.grad.clone() for n, p in policy.model.named_parameters() if p.grad is not None}
+    return found, result
+
+
+def test_the_gradient_is_that_of_finite_differences(
+    policy: Policy, job: tuple[Config, Task]
+) -> None:
+    """Of loss, entropy bonus and divergence together, along a random direction."""
+    config, task = job
+    groups = judge(drawn(policy, task, 8), task, "tested")
+    terms = terms_of(groups, config.initial)
+    reference = load_policy(config.checkpoint, torch.device("cpu"))
+    generator = torch.Generator().manual_seed(1)
+    parameters = dict(policy.model.named_parameters())
+    direction = {n: torch.randn(p.shape, generator=generator) for n, p in parameters.items()}
+
+    def move(step: float) -> None:
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.add_(step * direction[name])
+
+    # Away from the reference, where the divergence has no slope.
+    move(1e-3)
+    options = StepOptions(entropy_bonus=0.3, kl_coefficient=0.7, length_normalisation=True)
+    found, result = gradients(policy, terms, options, reference)
+    assert result.kl is not None
+    assert result.kl > 0
+    slope = sum(float((found[n] * direction[n]).sum()) for n in found)
+
+    def value() -> float:
+        _, seen = gradients(policy, terms, options, reference)
+        with torch.no_grad():
+            here, there = (token_stats(p, terms, options).log_probs for p in (policy, reference))
+        tokens = sum(len(term.completion.ids) for term in terms)
+        squared = float((here - there).square().sum()) / 2 / tokens
+        return seen.loss - 0.3 * seen.entropy + 0.7 * squared
+
+    tiny = 1e-4
+    move(tiny)
+    above = value()
+    move(-2 * tiny)
+    below = value()
+    assert (above - below) / (2 * tiny) == pytest.approx(slope, rel=2e-2)
+
+
+def test_without_distance_to_the_reference_there_is_no_divergence(
+    policy: Policy, job: tuple[Config, Task]
+) -> None:
+    config, task = job
+    terms = terms_of(judge(drawn(policy, task, 8), task, "tested"), config.initial)
+    same = load_policy(config.checkpoint, torch.device("cpu"))
+    with_it, result = gradients(policy, terms, StepOptions(kl_coefficient=5.0), same)
+    without, plain = gradients(policy, terms, StepOptions())
+    assert result.kl == pytest.approx(0, abs=1e-6)
+    assert plain.kl is None
+    assert all(torch.allclose(with_it[n], without[n], atol=1e-6) for n in without)
 
 
 # --- Checkpoints --------------------------------------------------------------------------------

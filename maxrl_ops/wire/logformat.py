@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from maxrl_ops.wire.lines import LineSplitter
 from maxrl_ops.wire.record import (
     Algorithm,
     Change,
@@ -31,7 +32,6 @@ from maxrl_ops.wire.record import (
     UpdateSkipped,
 )
 
-LONGEST_LINE = 64 * 1024
 FOREIGN_PREFIX = "| "
 
 _VERDICTS = (
@@ -421,57 +421,8 @@ def foreign(text: str) -> str:
 
 # --- Reading ------------------------------------------------------------------------------------
 
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _ITERATION = re.compile(rf"Iteration ({_INT})(?:/({_INT}))?")
 _KEY_VALUE = re.compile(r"([A-Z][A-Za-z0-9_@/ .-]{0,60}): ?(.*)")
-
-
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """A complete line: its text, whether it had to be cut, and its length in bytes."""
-
-    text: str
-    is_cut: bool
-    size: int
-
-
-class _LineSplitter:
-    """Bytes -> complete lines, bounded: what is beyond LONGEST_LINE of a line is dropped.
-
-    Attributes:
-        pending: Bytes of the line that is not complete, dropped ones included.
-    """
-
-    def __init__(self) -> None:
-        self.pending = 0
-        self._kept = b""
-        self._cut = False
-
-    def feed(self, data: bytes) -> list[_Text]:
-        """The lines that `data` completes."""
-        # What was dropped of the pending line counts for its size all the same.
-        dropped = self.pending - len(self._kept)
-        *complete, rest = (self._kept + data).split(b"\n")
-        lines = []
-        for raw in complete:
-            text, cut = self._shorten(raw.rstrip(b"\r"))
-            lines.append(_Text(text.decode("utf-8", "replace"), cut, dropped + len(raw) + 1))
-            self._cut, dropped = False, 0
-        self.pending = dropped + len(rest)
-        self._kept, self._cut = self._shorten(rest)
-        return lines
-
-    def _shorten(self, raw: bytes) -> tuple[bytes, bool]:
-        """Keep what follows the last carriage return (a progress bar redraws), up to the cap."""
-        body = raw.rstrip(b"\r")
-        start = body.rfind(b"\r") + 1
-        cut = self._cut and not start
-        kept = raw[start:]
-        if cut or len(kept) > LONGEST_LINE:
-            # Carriage returns at the end may yet turn out to be in the middle: keep one.
-            tail = b"\r" if raw.endswith(b"\r") else b""
-            return kept[:LONGEST_LINE].rstrip(b"\r") + tail, True
-        return kept, False
 
 
 class Parser:
@@ -486,7 +437,7 @@ class Parser:
 
     def __init__(self) -> None:
         self.lines = 0
-        self._splitter = _LineSplitter()
+        self._splitter = LineSplitter()
         self._open: dict[str, Any] | None = None
         self._open_size = 0
         self._is_header = False
@@ -504,7 +455,7 @@ class Parser:
         events: list[Event] = []
         for raw in self._splitter.feed(data):
             self.lines += 1
-            line = _ANSI.sub("", raw.text).replace("\x00", "").rstrip()
+            line = raw.text
             if line.startswith(FOREIGN_PREFIX) or line == FOREIGN_PREFIX.rstrip():
                 pass
             elif raw.is_cut:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxrl_ops.wire.logformat import LONGEST_LINE, Parser, foreign, render, verdict_of
+from maxrl_ops.wire.lines import LONGEST_LINE
+from maxrl_ops.wire.logformat import Parser, foreign, render, verdict_of
 from maxrl_ops.wire.record import (
     Algorithm,
     Change,

@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help start test lint format models install system system-test clean
+.PHONY: help start test torture lint format models install system system-test clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ start: install ## Train the shipped model on Rust with MaxRL, and watch it
 
 test: install system-test ## Run the test suite
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
+
+torture: install system-test ## Kill a training at 50 random points (minutes); make test does a share
+	@PATH="$(CURDIR)/$(BIN):$$PATH" TORTURE_KILLS=50 $(BIN)/pytest tests/torture
 
 lint: install ## ruff and mypy --strict
 	@$(BIN)/ruff check .

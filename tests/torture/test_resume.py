@@ -55,10 +55,8 @@ def told(run: RunDir) -> list[str]:
     )
     last: dict[str, str] = {}
     for found in re.finditer(r"^(\S.*)\n((?:  .*\n)*)", log, re.M):
-        name = re.sub(
-            r"^(Evaluation at \d+|Control \d+|Iteration \d+|Checkpoint \d+).*", r"\1", found[1]
-        )
-        last[name] = found[0]
+        named = re.match(r"(Evaluation at|Control|Iteration|Checkpoint) \d+", found[1])
+        last[named[0] if named else found[1]] = found[0]
     # The header of a resumed attempt tells what is in force by then, as it should.
     kinds = ("Iteration ", "Evaluation ", "Control ", "Run finished")
     return sorted(text for name, text in last.items() if name.startswith(kinds))

@@ -77,7 +77,8 @@ def test_a_run_that_learns_nothing_is_rescued(maxrl: Installation) -> None:
     assert (decision["rule"], decision["revision"], decision["outcome"]) == ("LOW", 1, "applied")
     assert decision["evidence"]["upper"] < 0.5
     assert decision["effective"]["correctness_threshold"] == control["correctness_threshold"]
-    assert int(echo[1]) - decision["iteration"] in {1, 2, 3}
+    # How many iterations lie between depends on the machine: the daemon looks by the clock.
+    assert int(echo[1]) > decision["iteration"] >= 20
     assert rescued["last_decision"]
     assert rescued["last_decision"] in rescued["sentence"]
 

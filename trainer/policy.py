@@ -10,6 +10,7 @@ from transformers import logging as transformers_logging
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer.errors import ExitCode, TrainerError
+from trainer.llama.blocks import covers
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,11 @@ class Policy:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     device: torch.device
+
+    @property
+    def is_llama_like(self) -> bool:
+        """Whether we sample and compute log-probs ourselves, or transformers does."""
+        return covers(self.model)
 
     @property
     def pad_id(self) -> int:

@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
+from trainer.llama.decode import STEPS_BETWEEN_LOOKS, decode
 from trainer.policy import Policy
 from trainer.tasks.base import Prompt
 
@@ -20,8 +21,6 @@ AnswerEnd = Callable[[Prompt, str], int | None]
 
 # Rows decoded at once: bounds the key-value cache, and with it the memory of an evaluation.
 _ROWS_AT_ONCE = 256
-# Looking for the end of an answer costs a detokenisation, so it is done every few tokens.
-_STEPS_BETWEEN_LOOKS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +33,31 @@ class Completion:
     text: str
 
 
-class _AnswersEnd(StoppingCriteria):
-    """Stops a row as soon as its answer is complete."""
+class _Watch:
+    """Tells which rows are over: their answer is complete, or their sequence has ended."""
 
     def __init__(self, policy: Policy, prompts: Sequence[Prompt], answer_end: AnswerEnd) -> None:
         self._policy, self._prompts, self._answer_end = policy, prompts, answer_end
-        self._prompt_length: int | None = None
-        self._done = torch.zeros(len(prompts), dtype=torch.bool, device=policy.device)
+        self._over = [False] * len(prompts)
+
+    def __call__(self, rows: Sequence[int], said: Sequence[list[int]]) -> list[bool]:
+        eos = self._policy.tokenizer.eos_token_id
+        for row, ids in zip(rows, said, strict=True):
+            # Newest tokens last: what ended earlier was seen when it did.
+            self._over[row] = self._over[row] or eos in ids
+        unsure = [(row, ids) for row, ids in zip(rows, said, strict=True) if not self._over[row]]
+        texts = _decode(self._policy, [ids for _, ids in unsure])
+        for (row, _), text in zip(unsure, texts, strict=True):
+            self._over[row] = self._answer_end(self._prompts[row], text) is not None
+        return [self._over[row] for row in rows]
+
+
+class _AnswersEnd(StoppingCriteria):
+    """Stops a row of transformers' generate as soon as its answer is complete."""
+
+    def __init__(self, watch: _Watch, rows: int, prompt_length: int, device: torch.device) -> None:
+        self._watch, self._prompt_length = watch, prompt_length
+        self._done = torch.zeros(rows, dtype=torch.bool, device=device)
 
     def __call__(
         self,
@@ -48,18 +65,18 @@ class _AnswersEnd(StoppingCriteria):
         scores: torch.Tensor | None,  # noqa: ARG002 - part of transformers' interface
         **_: object,
     ) -> torch.Tensor:
-        if self._prompt_length is None:
-            self._prompt_length = input_ids.shape[1] - 1
         new = input_ids[:, self._prompt_length :]  # (rows, steps)
-        if new.shape[1] % _STEPS_BETWEEN_LOOKS == 0:
-            open_rows = (~self._done).nonzero().flatten().tolist()
-            texts = _decode(self._policy, new[open_rows].tolist())
-            for row, text in zip(open_rows, texts, strict=True):
-                self._done[row] = self._answer_end(self._prompts[row], text) is not None
+        if new.shape[1] % STEPS_BETWEEN_LOOKS == 0:
+            running = (~self._done).nonzero().flatten()
+            over = self._watch(running.tolist(), new[running].tolist())
+            self._done[running] = torch.tensor(over, device=self._done.device)
         return self._done.clone()
 
 
 def _decode(policy: Policy, ids: list[list[int]]) -> list[str]:
+    # Of nothing, the tokenizer would make one empty text.
+    if not ids:
+        return []
     return policy.tokenizer.batch_decode(
         ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
@@ -79,6 +96,38 @@ def sample(
     Returns:
         A group of completions for each prompt, in the order of the prompts.
     """
+    encoded = [encode(policy, prompt) for prompt in prompts]
+    drawn: list[list[int]] = []
+    at_once = max(1, _ROWS_AT_ONCE // n_samples)
+    for start in range(0, len(prompts), at_once):
+        part = prompts[start : start + at_once]
+        watch = _Watch(policy, [p for p in part for _ in range(n_samples)], answer_end)
+        arguments = (encoded[start : start + at_once], n_samples, max_new_tokens)
+        if policy.is_llama_like:
+            drawn += decode(policy.model, *arguments, sampling_temperature, watch)
+        else:
+            drawn += _generate(policy, *arguments, sampling_temperature, watch)
+    completions = [
+        _cut(policy, prompts[row // n_samples], encoded[row // n_samples], ids, answer_end)
+        for row, ids in enumerate(drawn)
+    ]
+    return [completions[i : i + n_samples] for i in range(0, len(completions), n_samples)]
+
+
+def encode(policy: Policy, prompt: Prompt) -> tuple[int, ...]:
+    """The token ids that the model continues."""
+    return tuple(policy.tokenizer(prompt.text)["input_ids"])
+
+
+def _generate(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    n_samples: int,
+    max_new_tokens: int,
+    sampling_temperature: float,
+    watch: _Watch,
+) -> list[list[int]]:
+    """As `decode`, by transformers: for models that ours does not cover."""
     config = GenerationConfig(  # type: ignore[no-untyped-call]
         max_new_tokens=max_new_tokens,
         do_sample=sampling_temperature > 0,
@@ -87,31 +136,19 @@ def sample(
         pad_token_id=policy.pad_id,
         eos_token_id=policy.tokenizer.eos_token_id,
     )
-    rows = [prompt for prompt in prompts for _ in range(n_samples)]
-    completions: list[Completion] = []
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        completions += _decode_rows(policy, rows[start : start + _ROWS_AT_ONCE], config, answer_end)
-    return [completions[i : i + n_samples] for i in range(0, len(completions), n_samples)]
-
-
-def _decode_rows(
-    policy: Policy, rows: Sequence[Prompt], config: GenerationConfig, answer_end: AnswerEnd
-) -> list[Completion]:
-    prompt_ids = [policy.tokenizer(row.text)["input_ids"] for row in rows]
-    width = max(len(ids) for ids in prompt_ids)
-    padded = [[policy.pad_id] * (width - len(ids)) + ids for ids in prompt_ids]
-    mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompt_ids]
+    rows = [ids for ids in prompts for _ in range(n_samples)]
+    width = max(len(ids) for ids in rows)
+    padded = [[policy.pad_id] * (width - len(ids)) + list(ids) for ids in rows]
+    mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in rows]
+    ends = _AnswersEnd(watch, len(rows), width, policy.device)
     output = cast("Any", policy.model).generate(
         input_ids=torch.tensor(padded, device=policy.device),  # (rows, width)
         attention_mask=torch.tensor(mask, device=policy.device),
         generation_config=config,
-        stopping_criteria=StoppingCriteriaList([_AnswersEnd(policy, rows, answer_end)]),
+        stopping_criteria=StoppingCriteriaList([ends]),
     )
-    new = output[:, width:].tolist()  # (rows, steps)
-    return [
-        _cut(policy, prompt, tuple(ids), sampled, answer_end)
-        for prompt, ids, sampled in zip(rows, prompt_ids, new, strict=True)
-    ]
+    drawn: list[list[int]] = output[:, width:].tolist()
+    return drawn
 
 
 def _cut(

@@ -3,15 +3,19 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch.nn.functional import pad
 
+from trainer.llama.logprobs import hidden_states, log_probs_of, token_log_probs
 from trainer.policy import Policy
 from trainer.sampler import Completion
 
-# Tokens of one forward pass; more rows than fit are accumulated, so memory stays bounded.
+# Tokens of one forward pass, and logits where transformers makes them all; more rows than fit are
+# accumulated, so memory stays bounded.
 _TOKENS_AT_ONCE = 16_384
+_LOGITS_AT_ONCE = 1 << 27
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     loss = entropy = kl = 0.0
     tokens = sum(len(term.completion.ids) for term in terms)
-    for chunk in _chunks(terms):
+    for chunk in _chunks(terms, _tokens_at_once(policy)):
         seen = token_stats(policy, chunk, options)
         chunk_loss = _objective(chunk, seen, options)
         total = chunk_loss
@@ -87,7 +91,7 @@ def train_step(
         if reference is not None:
             with torch.no_grad():
                 there = token_stats(reference, chunk, options).log_probs
-            ratio = seen.log_probs - there  # (B, T-1), 0 off the answers
+            ratio = seen.log_probs - there
             total = total + options.kl_coefficient * ratio.square().sum() / 2 / tokens
             kl += float((torch.exp(-ratio) + ratio - 1).detach().sum())
         total.backward()  # type: ignore[no-untyped-call]
@@ -102,22 +106,28 @@ def train_step(
     return result
 
 
+def _tokens_at_once(policy: Policy) -> int:
+    if policy.is_llama_like:
+        return _TOKENS_AT_ONCE
+    return max(1, min(_TOKENS_AT_ONCE, _LOGITS_AT_ONCE // len(policy.tokenizer)))
+
+
 def _objective(chunk: Sequence[Term], seen: "TokenStats", options: StepOptions) -> torch.Tensor:
-    sequences = seen.log_probs.sum(-1)  # (B,)
-    if options.length_normalisation:
-        lengths = [max(1, len(term.completion.ids)) for term in chunk]
-        sequences = sequences / torch.tensor(lengths, device=sequences.device)
-    coefficients = torch.tensor([t.coefficient for t in chunk], device=sequences.device)
-    return -(coefficients * sequences).sum()
+    lengths = [len(term.completion.ids) for term in chunk]
+    divisors = lengths if options.length_normalisation else [1] * len(chunk)
+    weights = [t.coefficient / max(1, n) for t, n in zip(chunk, divisors, strict=True)]
+    like = seen.log_probs
+    per_token = like.new_tensor(weights).repeat_interleave(like.new_tensor(lengths).long())
+    return -(per_token * like).sum()
 
 
 @dataclass(frozen=True, slots=True)
 class TokenStats:
-    """What a model thinks of the tokens of some completions.
+    """What a model thinks of the tokens of some completions, one after the other.
 
     Attributes:
-        log_probs: Of each token given what is before it (B, T-1); 0 where no answer stands.
-        entropy: Of the next-token distributions, summed over all answers, in nats.
+        log_probs: Of each token given what is before it (tokens,).
+        entropy: Of the next-token distributions, summed over all tokens, in nats.
     """
 
     log_probs: torch.Tensor
@@ -125,39 +135,61 @@ class TokenStats:
 
 
 def token_stats(policy: Policy, terms: Sequence[Term], options: StepOptions) -> TokenStats:
-    """Run the model over whole sequences, padded on the right."""
+    """Run the model over the sequences; ours where it covers the model, else transformers'."""
     completions = [term.completion for term in terms]
+    targets = torch.tensor([i for c in completions for i in c.ids], device=policy.device)
+    temperature, with_entropy = options.sampling_temperature, options.entropy_bonus > 0
+    if policy.is_llama_like:
+        model: Any = policy.model
+        hidden = hidden_states(model, [(c.prompt_ids, c.ids) for c in completions])
+        taken, entropies = token_log_probs(
+            hidden, model.lm_head.weight, targets, temperature, with_entropy=with_entropy
+        )
+    else:
+        logits = _logits(policy, completions)
+        taken, entropies = log_probs_of(logits, targets, temperature, with_entropy=with_entropy)
+    return TokenStats(taken, entropies.sum())
+
+
+def _logits(policy: Policy, completions: Sequence[Completion]) -> torch.Tensor:
+    """The logits that predict the completions' tokens (tokens, V), by transformers."""
     longest = max(len(c.prompt_ids) + len(c.ids) for c in completions)
-    rows, mask, answer = [], [], []
+    rows, mask, predicting = [], [], []
     for c in completions:
         ids = torch.tensor(c.prompt_ids + c.ids, device=policy.device)
         filling = (0, longest - len(ids))
         rows.append(pad(ids, filling, value=policy.pad_id))
         mask.append(pad(torch.ones_like(ids), filling))
         where = torch.arange(longest, device=policy.device)
-        answer.append((where >= len(c.prompt_ids)) & (where < len(ids)))
-    input_ids = torch.stack(rows)  # (B, T)
-    output = policy.model(input_ids=input_ids, attention_mask=torch.stack(mask), use_cache=False)
-    # The logits at t predict token t + 1.
-    logits = output.logits[:, :-1].float() / options.sampling_temperature  # (B, T-1, V)
-    log_p = torch.log_softmax(logits, dim=-1)
-    taken = log_p.gather(-1, input_ids[:, 1:, None]).squeeze(-1)  # (B, T-1)
-    is_answer = torch.stack(answer)[:, 1:]
-    # A gradient of the entropy costs as much as that of the loss: only where it is wanted.
-    with torch.set_grad_enabled(torch.is_grad_enabled() and options.entropy_bonus > 0):
-        entropies = -(log_p.exp() * log_p).sum(-1)
-        entropy = (entropies * is_answer).sum()
-    return TokenStats(taken * is_answer, entropy)
+        # The logits at t predict token t + 1.
+        predicting.append((where >= len(c.prompt_ids) - 1) & (where < len(ids) - 1))
+    output = policy.model(
+        input_ids=torch.stack(rows), attention_mask=torch.stack(mask), use_cache=False
+    )
+    logits: torch.Tensor = output.logits[torch.stack(predicting)]
+    return logits
 
 
-def _chunks(terms: Sequence[Term]) -> list[list[Term]]:
-    """Cut the batch so that no padded chunk exceeds _TOKENS_AT_ONCE; a row alone always fits."""
-    by_length = sorted(terms, key=lambda t: len(t.completion.prompt_ids) + len(t.completion.ids))
+def _chunks(terms: Sequence[Term], most: int) -> list[list[Term]]:
+    """Cut the batch so that no padded chunk exceeds `most` tokens; a row alone always fits.
+
+    The completions of a prompt stay side by side: they share its pass.
+    """
+
+    def length(term: Term) -> int:
+        return len(term.completion.prompt_ids) + len(term.completion.ids)
+
+    def order(term: Term) -> tuple[int, tuple[int, ...], int]:
+        prompt = term.completion.prompt_ids
+        return len(prompt), prompt, length(term)
+
     chunks: list[list[Term]] = []
-    for term in by_length:
-        length = len(term.completion.prompt_ids) + len(term.completion.ids)
-        if chunks and length * (len(chunks[-1]) + 1) <= _TOKENS_AT_ONCE:
+    longest = 0
+    for term in sorted(terms, key=order):
+        longest = max(longest, length(term))
+        if chunks and longest * (len(chunks[-1]) + 1) <= most:
             chunks[-1].append(term)
         else:
             chunks.append([term])
+            longest = length(term)
     return chunks

@@ -29,8 +29,13 @@ def job() -> tuple[Config, Task]:
     return load_config({"MAXRL_TASK": "arithmetic"})
 
 
-@pytest.fixture
-def policy(job: tuple[Config, Task]) -> Policy:
+@pytest.fixture(params=["ours", "transformers"])
+def policy(
+    request: pytest.FixtureRequest, job: tuple[Config, Task], monkeypatch: pytest.MonkeyPatch
+) -> Policy:
+    """The model, sampled and trained by ourselves, and as one that we do not cover."""
+    if request.param == "transformers":
+        monkeypatch.setattr("trainer.policy.covers", lambda _: False)
     return load_policy(job[0].checkpoint, torch.device("cpu"))
 
 
@@ -76,7 +81,9 @@ def log_probs_of(
 ) -> torch.Tensor:
     """Log-probability of each whole completion (B,)."""
     terms = [Term(completion, 1.0) for completion in completions]
-    return token_stats(policy, terms, StepOptions(temperature)).log_probs.sum(-1)
+    per_token = token_stats(policy, terms, StepOptions(temperature)).log_probs
+    parts = per_token.split([len(completion.ids) for completion in completions])
+    return torch.stack([part.sum() for part in parts])
 
 
 @torch.no_grad()
@@ -130,7 +137,7 @@ def test_a_step_raises_the_likelihood_of_what_it_is_fed(
     policy: Policy, job: tuple[Config, Task]
 ) -> None:
     [completion, *_] = drawn(policy, job[1])[0]
-    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1e-5)
     before = log_probs_of(policy, [completion]).item()
     train_step(policy, optimizer, [Term(completion, 1.0)], StepOptions())
     assert log_probs_of(policy, [completion]).item() > before

@@ -1,0 +1,235 @@
+"""Our own sampling and log-probs say what transformers says."""
+
+import itertools
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy
+from transformers import (
+    GenerationConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from trainer.llama import logprobs
+from trainer.llama.blocks import covers
+from trainer.llama.decode import decode
+from trainer.llama.logprobs import hidden_states, token_log_probs
+
+VOCABULARY = 40
+SIZE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+    "bos_token_id": None,
+    "eos_token_id": None,
+}
+MODELS = {
+    "llama": lambda: LlamaForCausalLM(
+        LlamaConfig(**SIZE, num_key_value_heads=4, tie_word_embeddings=True)
+    ),
+    "llama, grouped heads": lambda: LlamaForCausalLM(
+        LlamaConfig(
+            **SIZE,
+            num_key_value_heads=2,
+            attention_bias=True,
+            mlp_bias=True,
+            rope_parameters={
+                "rope_type": "llama3",
+                "rope_theta": 10000.0,
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 16,
+            },
+        )
+    ),
+    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZE, num_key_value_heads=2)),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZE, num_key_value_heads=1, head_dim=16)),
+}
+Ids = tuple[int, ...]
+
+
+@pytest.fixture(params=MODELS)
+def model(request: pytest.FixtureRequest) -> Any:
+    torch.manual_seed(3)
+    made = MODELS[request.param]().eval()
+    # The initial weights are so small that every distribution would be flat.
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.mul_(3.0) if parameter.ndim > 1 else parameter.add_(
+                torch.randn_like(parameter) * 0.1
+            )
+    return made
+
+
+def never(rows: Sequence[int], _: Sequence[list[int]]) -> list[bool]:
+    return [False] * len(rows)
+
+
+def prompts_of(*lengths: int) -> list[Ids]:
+    random = Random(1)
+    return [tuple(random.randrange(VOCABULARY) for _ in range(n)) for n in lengths]
+
+
+@torch.no_grad()
+def reference_log_probs(model: Any, prompt: Ids, completion: Ids) -> torch.Tensor:
+    """One sequence, alone and without padding, by transformers."""
+    logits = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
+    return -cross_entropy(logits, torch.tensor(completion), reduction="none")
+
+
+def test_greedy_decoding_is_generates(model: Any) -> None:
+    prompts = prompts_of(5, 9, 1)
+    said = decode(model, prompts, 1, 12, 0.0, never)
+    config = GenerationConfig(max_new_tokens=12, do_sample=False, pad_token_id=0)
+    for prompt, ids in zip(prompts, said, strict=True):
+        whole = model.generate(torch.tensor([prompt]), generation_config=config)
+        assert ids == whole[0, len(prompt) :].tolist()
+
+
+def test_samples_have_the_probabilities_of_the_model(model: Any) -> None:
+    torch.manual_seed(0)
+    prompts, n, temperature = prompts_of(3, 6), 4000, 0.7
+    said = decode(model, prompts, n, 2, temperature, never)
+    for i, prompt in enumerate(prompts):
+        rows = said[i * n : (i + 1) * n]
+        logits = model(torch.tensor([prompt])).logits[0, -1].detach()
+        expected = torch.softmax(logits / temperature, -1)
+        counts = torch.bincount(torch.tensor([row[0] for row in rows]), minlength=VOCABULARY)
+        error = (expected * (1 - expected) / n).sqrt()
+        # 80 comparisons: five standard errors, and a count more where next to none is expected.
+        assert ((counts / n - expected).abs() <= 5 * error + 1 / n).all()
+        # The second token is drawn given the first.
+        first = int(counts.argmax())
+        seconds = torch.tensor([row[1] for row in rows if row[0] == first])
+        logits = model(torch.tensor([(*prompt, first)])).logits[0, -1].detach()
+        expected = torch.softmax(logits / temperature, -1)
+        shares = torch.bincount(seconds, minlength=VOCABULARY) / len(seconds)
+        error = (expected * (1 - expected) / len(seconds)).sqrt()
+        assert ((shares - expected).abs() <= 5 * error + 1 / len(seconds)).all()
+
+
+def test_rows_that_end_leave_the_others_as_they_were(model: Any) -> None:
+    prompts = prompts_of(4, 7, 2, 5)
+    whole = decode(model, prompts, 1, 20, 0.0, never)
+    ends = {0: 3, 1: 9, 2: 14, 3: 20}
+
+    def ended(rows: Sequence[int], said: Sequence[list[int]]) -> list[bool]:
+        return [len(ids) >= ends[row] for row, ids in zip(rows, said, strict=True)]
+
+    for row, ids in enumerate(decode(model, prompts, 1, 20, 0.0, ended)):
+        assert ids == whole[row][: len(ids)]
+        assert ends[row] <= len(ids)
+    assert len(decode(model, prompts[:1], 1, 20, 0.0, ended)[0]) == 4
+
+
+sequences = st.lists(
+    st.tuples(
+        st.sampled_from(prompts_of(1, 4, 4, 7)),
+        st.lists(st.integers(0, VOCABULARY - 1), max_size=6).map(tuple),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(sequences=sequences, portion=st.sampled_from([1, 3, 1000]))
+@settings(max_examples=25, deadline=None)
+def test_log_probs_are_those_of_each_sequence_alone(
+    sequences: list[tuple[Ids, Ids]], portion: int
+) -> None:
+    torch.manual_seed(3)
+    model: Any = MODELS["llama, grouped heads"]().eval()
+    check_log_probs(model, sequences, portion)
+
+
+def test_log_probs_of_every_family(model: Any) -> None:
+    first, second = prompts_of(3, 8)
+    check_log_probs(model, [(first, (1, 2, 3)), (second, (4,)), (first, (5, 6, 7, 8))], 1000)
+
+
+def check_log_probs(model: Any, sequences: list[tuple[Ids, Ids]], portion: int) -> None:
+    targets = torch.tensor([t for _, completion in sequences for t in completion]).long()
+    hidden = hidden_states(model, sequences)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logprobs, "_LOGITS_AT_ONCE", portion * VOCABULARY)
+        found, entropy = token_log_probs(
+            hidden, model.lm_head.weight, targets, 1.0, with_entropy=False
+        )
+    expected = [reference_log_probs(model, *each) for each in sequences if each[1]]
+    assert found.shape == targets.shape == entropy.shape
+    if expected:
+        torch.testing.assert_close(found.detach(), torch.cat(expected), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("portion", [2, 1000])
+def test_gradients_are_autograds_through_transformers(
+    model: Any, portion: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logprobs, "_LOGITS_AT_ONCE", portion * VOCABULARY)
+    first, second = prompts_of(3, 8)
+    sequences = [(first, (1, 2, 3)), (second, (4,)), (first, (5, 6, 7, 8)), (second, (9, 1))]
+    weights = torch.tensor([0.7, -0.2, 0.5, 1.1])
+
+    def gradients(loss: torch.Tensor) -> list[torch.Tensor]:
+        return list(torch.autograd.grad(loss, list(model.parameters())))
+
+    targets = torch.tensor([t for _, completion in sequences for t in completion])
+    per_token = weights.repeat_interleave(torch.tensor([len(c) for _, c in sequences]))
+    taken, entropy = token_log_probs(
+        hidden_states(model, sequences), model.lm_head.weight, targets, 0.8, with_entropy=True
+    )
+    ours = gradients(-(per_token * taken).sum() - 0.1 * entropy.sum())
+
+    loss = torch.zeros(())
+    for weight, (prompt, completion) in zip(weights, sequences, strict=True):
+        logits = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1] / 0.8
+        log_p = logits.log_softmax(-1)
+        loss = loss - weight * log_p[range(len(completion)), list(completion)].sum()
+        loss = loss + 0.1 * (log_p.exp() * log_p).sum()
+    for mine, theirs in zip(ours, gradients(loss), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_not_covered_is_left_to_transformers() -> None:
+    assert all(covers(make()) for make in MODELS.values())
+    assert not covers(GPT2LMHeadModel(GPT2Config(vocab_size=8, n_embd=8, n_layer=1, n_head=1)))
+    other: list[dict[str, Any]] = [
+        {"hidden_act": "gelu"},
+        {"attention_dropout": 0.1},
+        {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}},
+    ]
+    for change in other:
+        assert not covers(LlamaForCausalLM(LlamaConfig(**SIZE, **change)))
+    sliding = Qwen2Config(**SIZE, use_sliding_window=True, sliding_window=4, max_window_layers=0)
+    assert not covers(Qwen2ForCausalLM(sliding))
+    adapted = MODELS["llama"]()
+    layer = adapted.model.layers[0].self_attn
+    layer.q_proj = torch.nn.Sequential(layer.q_proj, torch.nn.Linear(32, 32))
+    assert not covers(adapted)
+
+
+def test_a_batch_is_as_its_parts() -> None:
+    """Sharing a prompt's pass changes nothing that a single pass would not say."""
+    torch.manual_seed(3)
+    model: Any = MODELS["qwen3"]().eval()
+    first, second = prompts_of(2, 6)
+    batch = [(p, c) for p, c in itertools.product((first, second), ((3,), (1, 2, 5), (7, 7)))]
+    together = hidden_states(model, batch)
+    apart = torch.cat([hidden_states(model, [each]) for each in batch])
+    torch.testing.assert_close(together, apart, rtol=0, atol=1e-5)

@@ -1,0 +1,108 @@
+"""The arithmetic of one decoder layer, on packed rows of tokens."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import rms_norm, silu
+
+_MODELS = frozenset({"LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
+# Rotary embeddings that depend on nothing but the position.
+_ROPES = frozenset({"default", "linear", "llama3"})
+
+
+def covers(model: nn.Module) -> bool:
+    """Whether this package computes exactly what `model` computes.
+
+    Quantised or adapted layers, sliding windows, and rotary embeddings that depend on the length
+    are left to transformers.
+    """
+    if type(model).__name__ not in _MODELS:
+        return False
+    config: Any = model.config
+    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+    linear = [module for name, module in model.named_modules() if name.endswith("_proj")]
+    return (
+        config.hidden_act == "silu"
+        and rope in _ROPES
+        and not kinds
+        and not getattr(config, "attention_dropout", 0.0)
+        and all(type(module) is nn.Linear for module in linear)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How many heads there are, and how wide they are."""
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+
+    @staticmethod
+    def of(config: Any) -> "Shape":
+        """The shape that a transformers configuration describes."""
+        head_dim = getattr(config, "head_dim", None)
+        return Shape(
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            head_dim or config.hidden_size // config.num_attention_heads,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """The rotary embedding of some positions: cosines and sines, (..., 1, head_dim)."""
+
+    cos: Tensor
+    sin: Tensor
+
+    @staticmethod
+    def table(model: Any, length: int) -> "Rotation":
+        """Of the positions 0 to `length` - 1: (length, 1, head_dim)."""
+        weight = model.model.embed_tokens.weight
+        positions = torch.arange(length, device=weight.device)[None]
+        cos, sin = model.model.rotary_emb(weight, positions)
+        return Rotation(cos[0][:, None], sin[0][:, None])
+
+    def at(self, positions: Tensor) -> "Rotation":
+        """Of each of `positions`."""
+        return Rotation(self.cos[positions], self.sin[positions])
+
+    def turn(self, x: Tensor) -> Tensor:
+        """Rotate the heads of `x` (..., heads, head_dim)."""
+        first, second = x.chunk(2, -1)
+        return x * self.cos + torch.cat((-second, first), -1) * self.sin
+
+
+def normalise(norm: Any, x: Tensor) -> Tensor:
+    """Root mean square normalisation by the last dimension, with the weights of `norm`."""
+    weight: Tensor = norm.weight
+    return rms_norm(x, (x.shape[-1],), weight, norm.variance_epsilon)
+
+
+def queries_keys_values(
+    layer: Any, x: Tensor, shape: Shape, rotation: Rotation
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the rows `x` (..., hidden): (..., heads, head_dim), keys and values with their heads."""
+    attention = layer.self_attn
+    normed = normalise(layer.input_layernorm, x)
+    rows = x.shape[:-1]
+    queries = attention.q_proj(normed).view(*rows, shape.heads, shape.head_dim)
+    keys = attention.k_proj(normed).view(*rows, shape.kv_heads, shape.head_dim)
+    values = attention.v_proj(normed).view(*rows, shape.kv_heads, shape.head_dim)
+    if hasattr(attention, "q_norm"):
+        queries = normalise(attention.q_norm, queries)
+        keys = normalise(attention.k_norm, keys)
+    return rotation.turn(queries), rotation.turn(keys), values
+
+
+def after_attention(layer: Any, x: Tensor, attended: Tensor) -> Tensor:
+    """The rest of the layer: the output projection, and the gated feed-forward network."""
+    x = x + layer.self_attn.o_proj(attended)
+    normed = normalise(layer.post_attention_layernorm, x)
+    mlp = layer.mlp
+    out: Tensor = mlp.down_proj(silu(mlp.gate_proj(normed)) * mlp.up_proj(normed))
+    return x + out

@@ -1,0 +1,179 @@
+"""Sampling with a key-value cache that is allocated once.
+
+A prompt is read once, however many samples it gets; a row that has ended leaves the batch.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from trainer.llama.blocks import (
+    Rotation,
+    Shape,
+    after_attention,
+    normalise,
+    queries_keys_values,
+)
+
+# Rows and what they say so far -> which of them have ended.
+Ended = Callable[[Sequence[int], Sequence[list[int]]], Sequence[bool]]
+
+# Looking whether an answer has ended may cost a detokenisation, so it is done every few tokens.
+STEPS_BETWEEN_LOOKS = 4
+# Rows that have ended are dropped from the cache once they are this share of it: that copies it.
+_SHARE_TO_DROP = 0.25
+
+
+@dataclass(slots=True)
+class _Cache:
+    """Keys and values of every layer, (rows, kv_heads, length, head_dim); `used` columns hold."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    used: int
+
+    def keep(self, rows: Tensor) -> None:
+        self.keys = [keys[rows] for keys in self.keys]
+        self.values = [values[rows] for values in self.values]
+
+
+def decode(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    n_samples: int,
+    max_new_tokens: int,
+    sampling_temperature: float,
+    ended: Ended,
+) -> list[list[int]]:
+    """Continue each prompt `n_samples` times; a temperature of 0 decodes greedily.
+
+    Draws exactly from softmax(logits / sampling_temperature). A row's tokens go a little beyond
+    its end where `ended` was not asked in time: cutting them is the caller's business.
+
+    Returns:
+        New token ids of each row, the samples of a prompt side by side.
+    """
+    device = model.model.embed_tokens.weight.device
+    width = max(len(ids) for ids in prompts)
+    # Padded on the left, so that all rows write the same column.
+    padding = torch.tensor([width - len(ids) for ids in prompts], device=device)
+    ids = torch.tensor([[0] * (width - len(ids)) + list(ids) for ids in prompts], device=device)
+    rotation = Rotation.table(model, width + max_new_tokens)
+    hidden, cache = _read(model, ids, padding, rotation, n_samples, max_new_tokens)
+    padding = padding.repeat_interleave(n_samples)
+    said: list[list[int]] = [[] for _ in range(len(padding))]
+    running = list(range(len(said)))  # which row of `said` a row of the cache is
+    since_look: list[Tensor] = []
+    blocked = _blocked(padding, width + max_new_tokens)
+    for step in range(max_new_tokens):
+        tokens = _draw(_logits(model, hidden), sampling_temperature)
+        since_look.append(tokens)
+        is_last = step + 1 == max_new_tokens
+        if is_last or (step + 1) % STEPS_BETWEEN_LOOKS == 0:
+            for row, new in zip(running, torch.stack(since_look, 1).tolist(), strict=True):
+                said[row].extend(new)
+            since_look = []
+            if is_last:
+                break
+            over = ended(running, [said[row] for row in running])
+            if all(over):
+                break
+            if sum(over) >= _SHARE_TO_DROP * len(over):
+                kept = torch.tensor([i for i, is_over in enumerate(over) if not is_over])
+                running = [running[i] for i in kept.tolist()]
+                kept = kept.to(device)
+                tokens, padding = tokens[kept], padding[kept]
+                blocked = blocked[kept] if blocked is not None else None
+                cache.keep(kept)
+        hidden = _step(model, tokens, padding, rotation, cache, blocked)
+    return said
+
+
+def _blocked(padding: Tensor, length: int) -> Tensor | None:
+    """What to add to the scores so that no row looks at its padding: (rows, 1, 1, length)."""
+    if not padding.any():
+        return None
+    is_padding = torch.arange(length, device=padding.device) < padding[:, None]
+    return torch.zeros(is_padding.shape, device=padding.device).masked_fill_(
+        is_padding, float("-inf")
+    )[:, None, None]
+
+
+def _read(
+    model: Any,
+    ids: Tensor,
+    padding: Tensor,
+    rotation: Rotation,
+    n_samples: int,
+    max_new_tokens: int,
+) -> tuple[Tensor, _Cache]:
+    """Read the prompts (P, width): the last token's hidden state of each row, and their cache."""
+    shape = Shape.of(model.config)
+    prompts, width = ids.shape
+    positions = (torch.arange(width, device=ids.device) - padding[:, None]).clamp_(min=0)
+    here = rotation.at(positions)  # (P, width, 1, head_dim)
+    causal = torch.ones(width, width, dtype=torch.bool, device=ids.device).tril()
+    is_text = torch.arange(width, device=ids.device) >= padding[:, None]
+    # A padded position looks at itself: at nothing, it would be not a number.
+    seen = causal & (is_text[:, None] | torch.eye(width, dtype=torch.bool, device=ids.device))
+    x = model.model.embed_tokens(ids)  # (P, width, hidden)
+    cache = _Cache([], [], width)
+    for layer in model.model.layers:
+        q, k, v = (t.transpose(1, 2) for t in queries_keys_values(layer, x, shape, here))
+        for kept, new in ((cache.keys, k), (cache.values, v)):
+            size = (prompts * n_samples, shape.kv_heads, width + max_new_tokens, shape.head_dim)
+            whole = new.new_empty(size)
+            whole[:, :, :width] = new.repeat_interleave(n_samples, 0)
+            kept.append(whole)
+        attended = scaled_dot_product_attention(
+            q, k, v, attn_mask=seen[:, None], enable_gqa=shape.kv_heads != shape.heads
+        )
+        x = after_attention(layer, x, attended.transpose(1, 2).reshape(prompts, width, -1))
+    return x[:, -1].repeat_interleave(n_samples, 0), cache
+
+
+def _step(
+    model: Any,
+    tokens: Tensor,
+    padding: Tensor,
+    rotation: Rotation,
+    cache: _Cache,
+    blocked: Tensor | None,
+) -> Tensor:
+    """Read one more token of each row: its hidden state (rows, hidden)."""
+    shape = Shape.of(model.config)
+    at = cache.used
+    cache.used += 1
+    here = rotation.at(at - padding) if blocked is not None else rotation.at(padding.new_tensor(at))
+    x: Tensor = model.model.embed_tokens(tokens)  # (rows, hidden)
+    rows = len(tokens)
+    for layer, keys, values in zip(model.model.layers, cache.keys, cache.values, strict=True):
+        q, k, v = queries_keys_values(layer, x, shape, here)
+        keys[:, :, at], values[:, :, at] = k, v
+        # The heads that share keys stand side by side, as queries of one product.
+        q = q.view(rows, shape.kv_heads, -1, shape.head_dim)
+        scores = q @ keys[:, :, : at + 1].transpose(-1, -2) * shape.head_dim**-0.5
+        if blocked is not None:
+            scores = scores + blocked[..., : at + 1]
+        attended = scores.softmax(-1) @ values[:, :, : at + 1]
+        x = after_attention(layer, x, attended.reshape(rows, -1))
+    return x
+
+
+def _logits(model: Any, hidden: Tensor) -> Tensor:
+    logits: Tensor = model.lm_head(normalise(model.model.norm, hidden))
+    single: Tensor = logits.float()
+    return single
+
+
+def _draw(logits: Tensor, sampling_temperature: float) -> Tensor:
+    """One token of each row of `logits` (rows, vocabulary)."""
+    if sampling_temperature == 0:
+        return logits.argmax(-1)
+    # The first of exponential clocks that run at the tokens' probabilities (Gumbel's trick).
+    clocks = torch.rand_like(logits).log_().neg_()
+    return ((logits / sampling_temperature).softmax(-1) / clocks).argmax(-1)

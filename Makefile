@@ -4,9 +4,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# What we are measured beside has an environment of its own.
+PEERS ?= .venv-peers
 
 .DEFAULT_GOAL := help
-.PHONY: help start test torture lint format models install system system-test clean
+.PHONY: help start test torture bench lint format models install system system-test clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +21,9 @@ test: install system-test ## Run the test suite
 
 torture: install system-test ## Kill a training at 50 random points (minutes); make test does a share
 	@PATH="$(CURDIR)/$(BIN):$$PATH" TORTURE_KILLS=50 $(BIN)/pytest tests/torture
+
+bench: install $(PEERS)/.installed ## Measure ourselves beside our peers (minutes)
+	@$(BIN)/python -m benchmarks.trainer_vs_trl --peer-python $(PEERS)/bin/python
 
 lint: install ## ruff and mypy --strict
 	@$(BIN)/ruff check .
@@ -42,6 +47,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+$(PEERS)/.installed: benchmarks/peers.txt constraints.txt
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -r benchmarks/peers.txt
+	@touch $@
+
 system:
 	@scripts/system-packages bwrap:bubblewrap cc:gcc
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || scripts/system-packages ensurepip:python3-venv
@@ -50,4 +60,4 @@ system-test: system
 	@scripts/system-packages promtool:prometheus amtool:prometheus-alertmanager
 
 clean: ## Remove the virtual environment and every cache
-	@rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) $(PEERS) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

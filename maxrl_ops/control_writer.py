@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
-from maxrl_ops.core.in_force import InForce, desired, with_changes
+from maxrl_ops.core.in_force import InForce, carried, desired, with_changes
 from maxrl_ops.wire.control import (
     Control,
     RevisionTakenError,
@@ -36,10 +36,16 @@ def wished(run: RunDir, in_force: InForce, acknowledged: int) -> TrainingState |
     return desired(in_force, acknowledged, newest, answers[-1] if answers else None)
 
 
+def lifecycle(run: RunDir) -> str:
+    """What the next control says of the run's life where it is about something else."""
+    answers = read_applied(run.applied)
+    return carried(read_newest(run.control).newest, answers[-1] if answers else None)
+
+
 def change(
     run: RunDir, in_force: InForce, acknowledged: int, changes: Mapping[str, Any], reason: str
 ) -> Control:
-    """Publish an operator's change on top of what is wished now.
+    """Publish an operator's change, `lifecycle` among them, on top of what is wished now.
 
     Raises:
         UnknownStateError: The log does not tell the whole training state.
@@ -55,10 +61,11 @@ def change(
         control = Control(
             revision=highest + 1,
             base_revision=highest,
-            state=with_changes(base, changes),
+            state=with_changes(base, {k: v for k, v in changes.items() if k != "lifecycle"}),
             author=operator(),
             reason=reason,
             time=utc_now(),
+            lifecycle=str(changes.get("lifecycle", lifecycle(run))),
             intent=uuid4().hex,
         )
         try:

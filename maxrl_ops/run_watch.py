@@ -166,11 +166,9 @@ class RunWatch:
 
     def _changes_of(self, found: Control) -> dict[str, object]:
         """What a control changes of what was wished before it; all of it where that is unknown."""
-        wanted = {key: getattr(found.state, key) for key in found.state.__slots__}
+        wanted = _told_by(found) | {"lifecycle": found.lifecycle}
         known = self._wished_before(found.revision)
         changes = {key: value for key, value in wanted.items() if known.get(key) != value}
-        if found.lifecycle != "run":
-            changes["lifecycle"] = found.lifecycle
         return changes or wanted
 
     def _wished_before(self, revision: int) -> dict[str, object]:
@@ -180,9 +178,9 @@ class RunWatch:
             if before >= revision or before in rejected:
                 continue
             if (found := control.read(self.run.control, before)) is not None:
-                return {key: getattr(found.state, key) for key in found.state.__slots__}
+                return _told_by(found)
         started = self.history.started
-        return {} if started is None else InForce.at_start(started).known()
+        return {"lifecycle": "run"} | ({} if started is None else InForce.at_start(started).known())
 
     # --- Decisions --------------------------------------------------------------------------------
 
@@ -217,6 +215,7 @@ class RunWatch:
             author=f"rule:{decision.rule}",
             reason=decision.because,
             time=utc_now(),
+            lifecycle=control_writer.lifecycle(self.run),
             intent=decision.intent,
         )
         try:
@@ -234,6 +233,13 @@ class RunWatch:
             return f"the run had come to iteration {at} when this was decided"
         later = control.revisions(self.run.control, above=decision.base_revision)
         return f"revision {later[-1]} came first" if later else None
+
+
+def _told_by(found: Control) -> dict[str, object]:
+    """Everything that a control leaves wished: a checkpoint is saved once, and the run goes on."""
+    lifecycle = "run" if found.lifecycle == "checkpoint" else found.lifecycle
+    state = {key: getattr(found.state, key) for key in found.state.__slots__}
+    return {**state, "lifecycle": lifecycle}
 
 
 def _mode(spec: RunSpec) -> Mode:

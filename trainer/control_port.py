@@ -47,6 +47,8 @@ class ControlPort:
     Attributes:
         state: In force now.
         revision: The newest control that was applied; 0 before the first.
+        is_paused: Whether the run is to wait until another control lets it go on.
+        wants_checkpoint: Whether what came last asks for one; whoever saves it takes that back.
     """
 
     def __init__(
@@ -62,15 +64,20 @@ class ControlPort:
         self._recorded = read_applied(run.applied)
         self.state = initial
         self.revision = 0
+        self.is_paused = self.wants_checkpoint = False
         self._seen = 0
         for applied in self._recorded:
             if applied.iteration <= resumed_from:
                 self._take_over(applied)
+        self.wants_checkpoint = False
 
     def _take_over(self, applied: Applied) -> None:
         self._seen = max(self._seen, applied.revision)
         if applied.rejected is None:
             self.state, self.revision = applied.state, applied.revision
+            self.is_paused = applied.lifecycle == "pause"
+            # A paused run may be ended by anybody: it loses nothing.
+            self.wants_checkpoint |= applied.lifecycle in {"pause", "checkpoint"}
 
     def at_boundary(self, iteration: int) -> list[Echo]:
         """Bring `state` to what holds from `iteration` on; what the log must say about it."""
@@ -78,7 +85,13 @@ class ControlPort:
         is_past = not self._recorded or iteration > self._recorded[-1].iteration
         if is_past and self._hand_over is not None and iteration == self._hand_over.after + 1:
             self._plan(self._hand_over)
-        return [self._use(a) for a in (self._poll(iteration) if is_past else replayed)]
+        echoes = [self._use(applied) for applied in ([] if is_past else replayed)]
+        # A pause that nobody had ended yet goes on.
+        return echoes + self.poll(iteration) if is_past or self.is_paused else echoes
+
+    def poll(self, iteration: int) -> list[Echo]:
+        """What control/ asks for beyond all that is known, in force from `iteration` on."""
+        return [self._use(applied) for applied in self._poll(iteration)]
 
     def _plan(self, hand_over: HandOver) -> None:
         """Publish the planned switch like any other wish, on top of what is wished by then."""
@@ -97,6 +110,8 @@ class ControlPort:
                 author="schedule:hybrid",
                 reason=f"planned hand-over after {hand_over.after} iterations",
                 time=utc_now(),
+                # A pause that has yet to be applied must not be taken back.
+                lifecycle=newest.lifecycle if newest is not None and is_pending else "run",
                 intent=_HAND_OVER,
             )
             # Who was faster is read, and its wish kept.
@@ -109,11 +124,14 @@ class ControlPort:
         return [control for control in found if control is not None]
 
     def _use(self, applied: Applied) -> Echo:
-        before = self.state
+        before, was_paused = self.state, self.is_paused
         self._take_over(applied)
         if applied.rejected is not None:
             return ControlRejected(applied.revision, applied.rejected)
-        return ControlApplied(applied.revision, applied.iteration, _changes(before, self.state))
+        changes = _changes(before, self.state)
+        if applied.lifecycle != (was := "pause" if was_paused else "run"):
+            changes = (*changes, Change("lifecycle", applied.lifecycle, was))
+        return ControlApplied(applied.revision, applied.iteration, changes)
 
     def _poll(self, iteration: int) -> list[Applied]:
         """Look into control/, and record each finding before anything uses it."""
@@ -121,7 +139,11 @@ class ControlPort:
         rejections: Mapping[int, str] = {
             revision: f"unreadable, skipped: {why}" for revision, why in found.unreadable.items()
         }
-        findings = [Applied(r, iteration, self.state, rejections[r]) for r in sorted(rejections)]
+        lifecycle = "pause" if self.is_paused else "run"
+        findings = [
+            Applied(revision, iteration, self.state, rejections[revision], lifecycle)
+            for revision in sorted(rejections)
+        ]
         if found.newest is not None:
             findings.insert(0, self._judge(found.newest, iteration))
         for applied in findings:
@@ -129,12 +151,17 @@ class ControlPort:
         return findings
 
     def _judge(self, control: Control, iteration: int) -> Applied:
-        why = self._objection(control.state)
-        state = self.state if why else control.state
-        return Applied(control.revision, iteration, state, why)
+        why = self._objection(control)
+        if why is not None:
+            lifecycle = "pause" if self.is_paused else "run"
+            return Applied(control.revision, iteration, self.state, why, lifecycle)
+        return Applied(control.revision, iteration, control.state, None, control.lifecycle)
 
-    def _objection(self, wanted: TrainingState) -> str | None:
-        """Why `wanted` cannot be used, or None."""
+    def _objection(self, control: Control) -> str | None:
+        """Why `control` cannot be used, or None."""
+        if control.lifecycle == "restart_from":
+            return "lifecycle restart_from: this trainer cannot go back while it runs"
+        wanted = control.state
         if wanted.objective not in OBJECTIVES:
             return f"objective {wanted.objective!r} is not one of {', '.join(OBJECTIVES)}"
         low, high = self._task.threshold_bounds

@@ -33,6 +33,9 @@ from trainer.seeds import derive_seed, seed_everything
 from trainer.tasks.base import Task
 from trainer.update import StepOptions, UpdateResult, train_step
 
+# How soon a paused run sees that it is to go on.
+_PAUSE_POLL_SECONDS = 0.25
+
 
 @dataclass(slots=True)
 class Stopwatch:
@@ -84,7 +87,10 @@ class Trainer:
         resumed = checkpoints.newest(self.run_dir)
         self.policy = load_policy(str(resumed.model) if resumed else config.checkpoint, device)
         self.optimizer = torch.optim.AdamW(
-            self.policy.model.parameters(), lr=config.initial.learning_rate, weight_decay=0.0
+            self.policy.model.parameters(),
+            lr=config.initial.learning_rate,
+            weight_decay=0.0,
+            fused=device.type in {"cpu", "cuda"},
         )
         if resumed is not None:
             checkpoint.restore_optimizer(resumed, self.optimizer)
@@ -100,6 +106,7 @@ class Trainer:
         self._reference = load_policy(config.checkpoint, device) if has_reference else None
         self.done = resumed.iteration if resumed else 0
         self._is_fresh = resumed is None
+        self._saved = resumed.iteration if resumed else None
         planned = HandOver(config.hand_over_to, config.hand_over_after)
         self._hand_over = planned if config.schedule == "hybrid" else None
         self.control = ControlPort(self.run_dir, task, config.initial, self.done, self._hand_over)
@@ -139,11 +146,12 @@ class Trainer:
         if self._is_fresh:
             self._evaluate(0)
         for iteration in range(self.done + 1, self.config.iterations + 1):
+            self._obey(iteration)
             if self._stop_requested():
                 self._save(self.done)
                 self.log.write(RunEnded("stopped", f"after iteration {self.done}"))
                 return ExitCode.STOPPED
-            self._iterate(iteration)
+            self.iterate(iteration)
             self.done = iteration
             is_last = iteration == self.config.iterations
             pass_at_1 = None
@@ -155,11 +163,28 @@ class Trainer:
         self.log.write(RunEnded("finished", f"{self.config.iterations} iterations"))
         return ExitCode.FINISHED
 
-    def _iterate(self, iteration: int) -> None:
-        config, watch = self.config, Stopwatch(self.run_dir, iteration)
-        self.watch = watch
+    def _obey(self, iteration: int) -> None:
+        """Do what control asks for before `iteration`, and wait for as long as it says."""
         for echo in self.control.at_boundary(iteration):
             self.log.write(echo)
+        self._save_as_asked()
+        if self.control.is_paused:
+            self.watch.enter("pause")
+        while self.control.is_paused and not self._stop_requested():
+            time.sleep(_PAUSE_POLL_SECONDS)
+            for echo in self.control.poll(iteration):
+                self.log.write(echo)
+            self._save_as_asked()
+
+    def _save_as_asked(self) -> None:
+        if self.control.wants_checkpoint:
+            self.control.wants_checkpoint = False
+            self._save(self.done)
+
+    def iterate(self, iteration: int) -> None:
+        """One iteration: samples, verdicts, a step, and the log of it."""
+        config, watch = self.config, Stopwatch(self.run_dir, iteration)
+        self.watch = watch
         state = self.control.state
 
         watch.enter("sample")
@@ -222,6 +247,8 @@ class Trainer:
         return frozenset() if self._hand_over is None else frozenset({self._hand_over.after})
 
     def _save(self, iteration: int, pass_at_1: float | None = None) -> None:
+        if iteration == self._saved:
+            return
         self.watch.iteration = iteration
         self.watch.enter("checkpoint")
         began = time.monotonic()
@@ -235,6 +262,7 @@ class Trainer:
                 f"{error.strerror or error}; those before it are as they were",
                 ExitCode.CRASHED,
             ) from error
+        self._saved = iteration
         self.log.write(CheckpointSaved(iteration, time.monotonic() - began))
 
 

@@ -238,6 +238,39 @@ def switch(
     return run_switch(algorithm, name, wait=wait)
 
 
+@app.command(epilog="Example: maxrl-ops pause rust-1")
+def pause(name: RunName = None, wait: WaitOption = 60.0) -> int:
+    """Let a training wait after its current iteration, with a checkpoint, until `continue`.
+
+    The trainer stays, and so does its model in memory. Without NAME: the only active run.
+    """
+    from maxrl_ops.cli.change import live  # noqa: PLC0415
+
+    return live("pause", name, wait=wait)
+
+
+@app.command("continue", epilog="Example: maxrl-ops continue rust-1")
+def continue_run(name: RunName = None, wait: WaitOption = 60.0) -> int:
+    """Let a paused training go on.
+
+    Without NAME: the only active run.
+    """
+    from maxrl_ops.cli.change import live  # noqa: PLC0415
+
+    return live("run", name, wait=wait)
+
+
+@app.command(epilog="Example: maxrl-ops checkpoint rust-1")
+def checkpoint(name: RunName = None, wait: WaitOption = 60.0) -> int:
+    """Save a checkpoint after the current iteration, and go on.
+
+    Without NAME: of the only active run.
+    """
+    from maxrl_ops.cli.change import live  # noqa: PLC0415
+
+    return live("checkpoint", name, wait=wait)
+
+
 @app.command(epilog="Example: maxrl-ops daemon --listen 127.0.0.1:9478")
 def daemon(
     listen: Annotated[

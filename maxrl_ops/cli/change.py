@@ -1,8 +1,9 @@
-"""`set` and `switch`: publish a person's change, and wait for the trainer's answer."""
+"""`set`, `switch`, `pause` and the like: publish a person's wish, await the trainer's answer."""
 
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from maxrl_ops import control_writer
@@ -36,6 +37,12 @@ def switch(algorithm: str, name: str | None, *, wait: float) -> int:
 def set_values(pairs: list[str], name: str | None, *, wait: float) -> int:
     """Change the values that `pairs` (KEY=VALUE) name."""
     return _change(name, _parsed(pairs), f"set {' '.join(pairs)}", wait=wait)
+
+
+def live(lifecycle: str, name: str | None, *, wait: float) -> int:
+    """Pause, continue, or save a checkpoint: the control's word for it is `lifecycle`."""
+    words = {"run": "continue"}.get(lifecycle, lifecycle)
+    return _change(name, {"lifecycle": lifecycle}, words, wait=wait)
 
 
 def _parsed(pairs: list[str]) -> dict[str, Any]:
@@ -123,7 +130,8 @@ def _new(
             f"{run.name}'s log does not tell its training state: it has not begun yet, or its "
             f"trainer cannot be changed while it runs"
         )
-    return {key: value for key, value in changes.items() if getattr(wished, key) != value}
+    before = {**asdict(wished), "lifecycle": control_writer.lifecycle(run)}
+    return {key: value for key, value in changes.items() if before[key] != value}
 
 
 def _answer(run: RunDir, log: LogReader, control: Control, wait: float) -> int:

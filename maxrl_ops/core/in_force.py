@@ -61,6 +61,15 @@ def _read(convert: Callable[[str], Any], text: str) -> Any:
         return None
 
 
+def carried(newest: Control | None, answered: Applied | None) -> str:
+    """The lifecycle that a change of something else leaves as it is: a paused run stays paused."""
+    if newest is not None and (answered is None or newest.revision > answered.revision):
+        lifecycle = newest.lifecycle
+    else:
+        lifecycle = "run" if answered is None else answered.lifecycle
+    return lifecycle if lifecycle == "pause" else "run"
+
+
 def desired(
     in_force: InForce, acknowledged: int, newest: Control | None, answered: Applied | None
 ) -> TrainingState | None:

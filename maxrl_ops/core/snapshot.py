@@ -9,7 +9,7 @@ from typing import Any
 
 from maxrl_ops.core.entry import Told, autopilot_sentence, decision_sentence
 from maxrl_ops.core.run_history import RunHistory
-from maxrl_ops.core.run_state import ENDED
+from maxrl_ops.core.run_state import ENDED, State
 from maxrl_ops.core.sentence import describe
 from maxrl_ops.wire.documents import Heartbeat, RunSpec, SupervisorState
 from maxrl_ops.wire.record import Algorithm, Evaluated, IterationRecord
@@ -154,7 +154,7 @@ def take(
     observed: Observed,
 ) -> RunSnapshot:
     """Say what a run is like."""
-    state = _state(spec, supervisor, observed)
+    state = _state(spec, supervisor, heartbeat, observed)
     told = observed.told
     values = {
         **_asked_for(spec),
@@ -185,12 +185,20 @@ def take(
     return replace(snapshot, sentence=describe(snapshot))
 
 
-def _state(spec: RunSpec, supervisor: SupervisorState | None, observed: Observed) -> str:
+def _state(
+    spec: RunSpec,
+    supervisor: SupervisorState | None,
+    heartbeat: Heartbeat | None,
+    observed: Observed,
+) -> str:
     if supervisor is None:
         age = _seconds_since(spec.created, observed.now)
         return "starting" if age is not None and age < _STARTING_SECONDS else SUPERVISOR_GONE
     if supervisor.state in ENDED or observed.supervisor_alive:
-        return str(supervisor.state)
+        is_pause = heartbeat is not None and heartbeat.phase == "pause"
+        # The trainer itself waits, and says so; its supervisor sees one that lives.
+        is_paused = supervisor.state == State.RUNNING and is_pause
+        return str(State.PAUSED if is_paused else supervisor.state)
     return SUPERVISOR_GONE
 
 

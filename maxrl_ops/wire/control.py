@@ -16,7 +16,8 @@ from uuid import uuid4
 
 from maxrl_ops.wire.rundir import DocumentError, fsync_directory, write_all
 
-LIFECYCLES = ("run", "pause", "stop", "restart_from")
+# `checkpoint` saves one now and goes on; stop and restart_from are the supervisor's.
+LIFECYCLES = ("run", "pause", "checkpoint", "stop", "restart_from")
 _NAME = re.compile(r"(\d{6})\.json")
 _LONGEST_FILE = 64 * 1024
 
@@ -231,12 +232,14 @@ class Applied:
         iteration: The first iteration that `state` holds for.
         state: What is in force; unchanged where the control was rejected.
         rejected: Why the trainer did not follow the control, or None.
+        lifecycle: What it asked for, one of LIFECYCLES; what it was before, where it was rejected.
     """
 
     revision: int
     iteration: int
     state: TrainingState
     rejected: str | None = None
+    lifecycle: str = "run"
 
 
 def append_applied(path: Path, applied: Applied) -> None:
@@ -269,7 +272,8 @@ def read_applied(path: Path) -> list[Applied]:
             state = TrainingState.from_json(raw)
             rejected = None if raw.get("rejected") is None else _text(raw, "rejected")
             numbers = _whole(raw, "revision"), _whole(raw, "iteration")
-            found.append(Applied(*numbers, state, rejected))
+            lifecycle = str(raw.get("lifecycle", "run"))
+            found.append(Applied(*numbers, state, rejected, lifecycle))
         except (ValueError, AttributeError):
             continue
     return found

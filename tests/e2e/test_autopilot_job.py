@@ -123,6 +123,35 @@ def test_a_persons_changes_are_applied_echoed_and_journaled(maxrl: Installation)
     maxrl.run("stop", "p")
 
 
+def test_a_run_is_paused_changed_and_continued(maxrl: Installation) -> None:
+    job = ("--checkpoint-every", "100000", "--evaluate-every", "0")
+    maxrl.run("start", "--name", "w", *ARITHMETIC[:2], "--iterations", "100000", *job)
+    maxrl.wait_for("w", lambda log: "Iteration 2/" in log)
+    assert "lifecycle checkpoint (was run)" in maxrl.run("checkpoint", "w")
+    maxrl.wait_for("w", lambda log: re.search(r"^Checkpoint \d+: saved", log, re.M))
+    assert "lifecycle pause (was run)" in maxrl.run("pause")
+    wait_until(lambda: maxrl.status("w")["state"] == "paused", 20, "it is paused")
+    log = maxrl.log("w")
+    done = int(re.findall(r"^Iteration (\d+)/", log, re.M)[-1])
+    assert f"\nCheckpoint {done}: saved" in log
+    assert f"applied at {done + 1}: lifecycle pause" in log
+
+    # Whoever changes something else does not end the pause, and neither does a kill.
+    assert "n_samples 16 (was 8)" in maxrl.run("set", "n_samples=16")
+    assert maxrl.status("w")["sentence"].startswith("Paused; MaxRL at iteration")
+    kill(maxrl.trainer_pid("w"))
+    maxrl.wait_for("w", lambda log: "\nAttempt: 2\n" in log)
+    wait_until(lambda: maxrl.status("w")["state"] == "paused", 60, "it is paused again")
+    assert "Iteration" not in maxrl.log("w").partition("\nAttempt: 2\n")[2]
+    assert "w: lifecycle is pause already." in maxrl.run("pause", "w")
+    assert "lifecycle run (was pause)" in maxrl.run("continue", "w")
+    maxrl.wait_for("w", lambda log: f"\nIteration {done + 1}/" in log)
+    # By hand, in the order in which they were made.
+    told = [entry["control"] for entry in json.loads(maxrl.run("decisions", "w", "--json"))]
+    assert [each.get("lifecycle") for each in told] == ["checkpoint", "pause", None, "run"]
+    maxrl.run("stop", "w")
+
+
 def test_a_hybrid_hands_over_and_keeps_that_checkpoint(maxrl: Installation) -> None:
     job = ("--algorithm", "hybrid", "--hand-over-after", "3", "--checkpoint-every", "1")
     maxrl.run("start", "--name", "h", *ARITHMETIC, "--iterations", "8", *job)

@@ -12,7 +12,7 @@ from maxrl_ops.wire.rundir import RunDir
 from maxrl_ops.wire.settings import SettingError
 from trainer.batch import Sample, describe, judge, terms_of
 from trainer.config import load_config
-from trainer.control_port import ControlPort, HandOver
+from trainer.control_port import ControlPort, Echo, HandOver
 from trainer.evaluate import pass_at_k, summarise
 from trainer.reward import PROFILES
 from trainer.sampler import Completion
@@ -249,6 +249,67 @@ def test_a_hand_over_keeps_what_a_person_wished(run: RunDir) -> None:
     [echo] = control.at_boundary(6)
     assert echo.revision == 2
     assert (control.state.objective, control.state.n_samples) == ("maxrl", 16)
+
+
+def live(run: RunDir, revision: int, lifecycle: str, state: TrainingState = STATE) -> None:
+    control = Control(revision, revision - 1, state, "uid:0", "test", "now", lifecycle)
+    publish(run.control, control)
+
+
+def lifecycles(echoes: list[Echo]) -> list[tuple[str, str]]:
+    return [
+        (change.value, change.was or "")
+        for echo in echoes
+        if isinstance(echo, ControlApplied)
+        for change in echo.changes
+        if change.key == "lifecycle"
+    ]
+
+
+def test_a_pause_lasts_until_somebody_ends_it(run: RunDir) -> None:
+    control = port(run)
+    live(run, 1, "pause")
+    assert lifecycles(control.at_boundary(3)) == [("pause", "run")]
+    assert (control.is_paused, control.wants_checkpoint) == (True, True)
+    assert control.poll(3) == []
+    wish(run, 2, n_samples=0)  # rejected: it ends nothing
+    assert [type(e) for e in control.poll(3)] == [ControlRejected]
+    assert control.is_paused
+
+    # Killed while it waits: the resumed trainer waits on.
+    again = port(run, resumed_from=2)
+    assert [type(e) for e in again.at_boundary(3)] == [ControlApplied, ControlRejected]
+    assert again.is_paused
+    live(run, 3, "run", replace(STATE, n_samples=8))
+    assert lifecycles(again.poll(3)) == [("run", "pause")]
+    assert (again.is_paused, again.state.n_samples) == (False, 8)
+
+    # Killed after that: the same once more, and no wait.
+    last = port(run, resumed_from=2)
+    assert lifecycles(last.at_boundary(3)) == [("pause", "run"), ("run", "pause")]
+    assert not last.is_paused
+    assert not port(run, resumed_from=3).is_paused
+
+
+def test_a_checkpoint_is_asked_for_once(run: RunDir) -> None:
+    control = port(run)
+    live(run, 1, "checkpoint")
+    assert lifecycles(control.at_boundary(3)) == [("checkpoint", "run")]
+    assert control.wants_checkpoint
+    assert not control.is_paused
+    control.wants_checkpoint = False
+    assert control.at_boundary(4) == []
+    assert not control.wants_checkpoint
+    assert not port(run, resumed_from=3).wants_checkpoint
+
+
+def test_what_the_trainer_cannot_do_is_rejected(run: RunDir) -> None:
+    control = port(run)
+    live(run, 1, "restart_from", replace(STATE, n_samples=8))
+    [echo] = control.at_boundary(3)
+    assert isinstance(echo, ControlRejected)
+    assert "restart_from" in echo.reason
+    assert control.state == STATE
 
 
 def test_a_corrupt_control_is_skipped_and_the_one_below_it_used(run: RunDir) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import rms_norm, silu
+from torch.nn.functional import linear, rms_norm, silu
 
 _MODELS = frozenset({"LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 # Rotary embeddings that depend on nothing but the position.
@@ -83,26 +83,50 @@ def normalise(norm: Any, x: Tensor) -> Tensor:
     return rms_norm(x, (x.shape[-1],), weight, norm.variance_epsilon)
 
 
-def queries_keys_values(
-    layer: Any, x: Tensor, shape: Shape, rotation: Rotation
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the rows `x` (..., hidden): (..., heads, head_dim), keys and values with their heads."""
-    attention = layer.self_attn
-    normed = normalise(layer.input_layernorm, x)
-    rows = x.shape[:-1]
-    queries = attention.q_proj(normed).view(*rows, shape.heads, shape.head_dim)
-    keys = attention.k_proj(normed).view(*rows, shape.kv_heads, shape.head_dim)
-    values = attention.v_proj(normed).view(*rows, shape.kv_heads, shape.head_dim)
-    if hasattr(attention, "q_norm"):
-        queries = normalise(attention.q_norm, queries)
-        keys = normalise(attention.k_norm, keys)
-    return rotation.turn(queries), rotation.turn(keys), values
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A decoder layer, with matrices side by side that multiply the same rows."""
+
+    module: Any
+    shape: Shape
+    queries_keys_values: tuple[Tensor, Tensor | None]
+    gate_and_up: tuple[Tensor, Tensor | None]
+
+    @staticmethod
+    def of(module: Any, shape: Shape) -> "Layer":
+        """The layer that transformers' `module` is; gradients flow back into its weights."""
+        attention, mlp = module.self_attn, module.mlp
+        return Layer(
+            module,
+            shape,
+            _side_by_side(attention.q_proj, attention.k_proj, attention.v_proj),
+            _side_by_side(mlp.gate_proj, mlp.up_proj),
+        )
+
+    def attend_with(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of the rows `x` (..., hidden): (..., heads, head_dim)."""
+        attention, shape = self.module.self_attn, self.shape
+        normed = normalise(self.module.input_layernorm, x)
+        heads = linear(normed, *self.queries_keys_values).view(*x.shape[:-1], -1, shape.head_dim)
+        sizes = [shape.heads, shape.kv_heads, shape.kv_heads]
+        queries, keys, values = torch.split(heads, sizes, -2)
+        if hasattr(attention, "q_norm"):
+            queries = normalise(attention.q_norm, queries)
+            keys = normalise(attention.k_norm, keys)
+        return rotation.turn(queries), rotation.turn(keys), values
+
+    def after_attention(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The rest of the layer: the output projection, and the gated feed-forward network."""
+        module = self.module
+        x = x + module.self_attn.o_proj(attended)
+        normed = normalise(module.post_attention_layernorm, x)
+        gate, up = linear(normed, *self.gate_and_up).chunk(2, -1)
+        out: Tensor = module.mlp.down_proj(silu(gate) * up)
+        return x + out
 
 
-def after_attention(layer: Any, x: Tensor, attended: Tensor) -> Tensor:
-    """The rest of the layer: the output projection, and the gated feed-forward network."""
-    x = x + layer.self_attn.o_proj(attended)
-    normed = normalise(layer.post_attention_layernorm, x)
-    mlp = layer.mlp
-    out: Tensor = mlp.down_proj(silu(mlp.gate_proj(normed)) * mlp.up_proj(normed))
-    return x + out
+def _side_by_side(*modules: Any) -> tuple[Tensor, Tensor | None]:
+    weight = torch.cat([module.weight for module in modules])
+    if modules[0].bias is None:
+        return weight, None
+    return weight, torch.cat([module.bias for module in modules])

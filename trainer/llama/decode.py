@@ -11,13 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from trainer.llama.blocks import (
-    Rotation,
-    Shape,
-    after_attention,
-    normalise,
-    queries_keys_values,
-)
+from trainer.llama.blocks import Layer, Rotation, Shape, normalise
 
 # Rows and what they say so far -> which of them have ended.
 Ended = Callable[[Sequence[int], Sequence[list[int]]], Sequence[bool]]
@@ -63,7 +57,9 @@ def decode(
     padding = torch.tensor([width - len(ids) for ids in prompts], device=device)
     ids = torch.tensor([[0] * (width - len(ids)) + list(ids) for ids in prompts], device=device)
     rotation = Rotation.table(model, width + max_new_tokens)
-    hidden, cache = _read(model, ids, padding, rotation, n_samples, max_new_tokens)
+    layers = [Layer.of(module, Shape.of(model.config)) for module in model.model.layers]
+    x = model.model.embed_tokens(ids)  # (P, width, hidden)
+    hidden, cache = _read(layers, x, padding, rotation, n_samples, max_new_tokens)
     padding = padding.repeat_interleave(n_samples)
     said: list[list[int]] = [[] for _ in range(len(padding))]
     running = list(range(len(said)))  # which row of `said` a row of the cache is
@@ -89,7 +85,9 @@ def decode(
                 tokens, padding = tokens[kept], padding[kept]
                 blocked = blocked[kept] if blocked is not None else None
                 cache.keep(kept)
-        hidden = _step(model, tokens, padding, rotation, cache, blocked)
+        at = cache.used - padding if blocked is not None else padding.new_tensor(cache.used)
+        x = model.model.embed_tokens(tokens)  # (rows, hidden)
+        hidden = _step(layers, x, rotation.at(at), cache, blocked)
     return said
 
 
@@ -104,26 +102,24 @@ def _blocked(padding: Tensor, length: int) -> Tensor | None:
 
 
 def _read(
-    model: Any,
-    ids: Tensor,
+    layers: Sequence[Layer],
+    x: Tensor,
     padding: Tensor,
     rotation: Rotation,
     n_samples: int,
     max_new_tokens: int,
 ) -> tuple[Tensor, _Cache]:
     """Read the prompts (P, width): the last token's hidden state of each row, and their cache."""
-    shape = Shape.of(model.config)
-    prompts, width = ids.shape
-    positions = (torch.arange(width, device=ids.device) - padding[:, None]).clamp_(min=0)
-    here = rotation.at(positions)  # (P, width, 1, head_dim)
-    causal = torch.ones(width, width, dtype=torch.bool, device=ids.device).tril()
-    is_text = torch.arange(width, device=ids.device) >= padding[:, None]
+    prompts, width = x.shape[:2]
+    column = torch.arange(width, device=x.device)
+    here = rotation.at((column - padding[:, None]).clamp_(min=0))  # (P, width, 1, head_dim)
+    is_text = column >= padding[:, None]
     # A padded position looks at itself: at nothing, it would be not a number.
-    seen = causal & (is_text[:, None] | torch.eye(width, dtype=torch.bool, device=ids.device))
-    x = model.model.embed_tokens(ids)  # (P, width, hidden)
+    seen = (column <= column[:, None]) & (is_text[:, None] | (column == column[:, None]))
     cache = _Cache([], [], width)
-    for layer in model.model.layers:
-        q, k, v = (t.transpose(1, 2) for t in queries_keys_values(layer, x, shape, here))
+    for layer in layers:
+        shape = layer.shape
+        q, k, v = (part.transpose(1, 2) for part in layer.attend_with(x, here))
         for kept, new in ((cache.keys, k), (cache.values, v)):
             size = (prompts * n_samples, shape.kv_heads, width + max_new_tokens, shape.head_dim)
             whole = new.new_empty(size)
@@ -132,35 +128,29 @@ def _read(
         attended = scaled_dot_product_attention(
             q, k, v, attn_mask=seen[:, None], enable_gqa=shape.kv_heads != shape.heads
         )
-        x = after_attention(layer, x, attended.transpose(1, 2).reshape(prompts, width, -1))
+        x = layer.after_attention(x, attended.transpose(1, 2).reshape(prompts, width, -1))
     return x[:, -1].repeat_interleave(n_samples, 0), cache
 
 
 def _step(
-    model: Any,
-    tokens: Tensor,
-    padding: Tensor,
-    rotation: Rotation,
+    layers: Sequence[Layer],
+    x: Tensor,
+    here: Rotation,
     cache: _Cache,
     blocked: Tensor | None,
 ) -> Tensor:
     """Read one more token of each row: its hidden state (rows, hidden)."""
-    shape = Shape.of(model.config)
     at = cache.used
     cache.used += 1
-    here = rotation.at(at - padding) if blocked is not None else rotation.at(padding.new_tensor(at))
-    x: Tensor = model.model.embed_tokens(tokens)  # (rows, hidden)
-    rows = len(tokens)
-    for layer, keys, values in zip(model.model.layers, cache.keys, cache.values, strict=True):
-        q, k, v = queries_keys_values(layer, x, shape, here)
-        keys[:, :, at], values[:, :, at] = k, v
+    for layer, keys, values in zip(layers, cache.keys, cache.values, strict=True):
+        q, keys[:, :, at], values[:, :, at] = layer.attend_with(x, here)
         # The heads that share keys stand side by side, as queries of one product.
-        q = q.view(rows, shape.kv_heads, -1, shape.head_dim)
-        scores = q @ keys[:, :, : at + 1].transpose(-1, -2) * shape.head_dim**-0.5
+        q = q.view(len(x), layer.shape.kv_heads, -1, layer.shape.head_dim)
+        scores = q @ keys[:, :, : at + 1].transpose(-1, -2) * layer.shape.head_dim**-0.5
         if blocked is not None:
             scores = scores + blocked[..., : at + 1]
         attended = scores.softmax(-1) @ values[:, :, : at + 1]
-        x = after_attention(layer, x, attended.reshape(rows, -1))
+        x = layer.after_attention(x, attended.reshape(len(x), -1))
     return x
 
 

@@ -13,13 +13,7 @@ from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
-from trainer.llama.blocks import (
-    Rotation,
-    Shape,
-    after_attention,
-    normalise,
-    queries_keys_values,
-)
+from trainer.llama.blocks import Layer, Rotation, Shape, normalise
 
 # 64 MiB of float32, and three or four times as much while their softmax is taken.
 _LOGITS_AT_ONCE = 1 << 24
@@ -88,8 +82,8 @@ def hidden_states(model: Any, sequences: Sequence[tuple[Sequence[int], Sequence[
     with torch.no_grad():
         rotation = Rotation.table(model, longest).at(batch.positions)
     x = embedding(batch.ids)  # (rows, hidden)
-    for layer in model.model.layers:
-        x = _layer(layer, x, shape, rotation, batch)
+    for module in model.model.layers:
+        x = _layer(Layer.of(module, shape), x, rotation, batch)
     return normalise(model.model.norm, x[batch.predicting])
 
 
@@ -145,9 +139,9 @@ def _bias(prompts: _Block, completions: _Block, prompt_of: Tensor, like: Tensor)
     return bias.masked_fill_(~seen, float("-inf"))[:, None]
 
 
-def _layer(layer: Any, x: Tensor, shape: Shape, rotation: Rotation, batch: _Batch) -> Tensor:
-    grouped = shape.kv_heads != shape.heads
-    parts = queries_keys_values(layer, x, shape, rotation)
+def _layer(layer: Layer, x: Tensor, rotation: Rotation, batch: _Batch) -> Tensor:
+    grouped = layer.shape.kv_heads != layer.shape.heads
+    parts = layer.attend_with(x, rotation)
     ends = sum(batch.prompts.lengths)
     q, k, v = (batch.prompts.pad(part[:ends]) for part in parts)
     # Padding stands on the right, where causality hides it.
@@ -161,7 +155,7 @@ def _layer(layer: Any, x: Tensor, shape: Shape, rotation: Rotation, batch: _Batc
             own_q, keys, values, attn_mask=batch.bias, enable_gqa=grouped
         )
         attended = torch.cat((attended, batch.completions.pack(seen)))
-    return after_attention(layer, x, attended)
+    return layer.after_attention(x, attended)
 
 
 def token_log_probs(

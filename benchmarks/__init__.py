@@ -1,0 +1,1 @@
+"""Performance claims, measured: us and a peer in alternating rounds of one run."""

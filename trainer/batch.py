@@ -75,6 +75,17 @@ def terms_of(groups: Sequence[Group], state: TrainingState) -> list[Term]:
     ]
 
 
+def solved(groups: Sequence[Group], state: TrainingState) -> list[tuple[str, int, int]]:
+    """Of each group: its prompt's family, how many samples are correct, how many have a reward."""
+    threshold = state.correctness_threshold
+    found = []
+    for group in groups:
+        members = scored(group)
+        correct = sum(sample.is_correct(threshold) for sample, _ in members)
+        found.append((group[0].completion.prompt.family, correct, len(members)))
+    return found
+
+
 def describe(groups: Sequence[Group], state: TrainingState, task: Task) -> dict[str, Any]:
     """The fields of an IterationRecord that the samples alone decide."""
     samples = [sample for group in groups for sample in group]

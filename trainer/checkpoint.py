@@ -2,10 +2,12 @@
 
 A checkpoint is written aside, fsynced, given a marker that lists its files and their sizes, and
 renamed. Nothing random is stored: every draw of iteration N comes from a seed derived from (run
-seed, N), so iteration and weights are the whole position in the data.
+seed, N), so iteration and weights (and, where prompts are drawn by it, what is known of their
+difficulty) are the whole position in the data.
 """
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Collection, Iterator
@@ -21,9 +23,11 @@ from maxrl_ops.wire.rundir import (
     fsync_directory,
     write_all,
 )
+from trainer.difficulty import Difficulty
 from trainer.policy import Policy
 
 _KEPT = 2
+_DIFFICULTY = "difficulty.json"
 # Tokenizer, configuration, marker.
 _SMALL_FILES = 4 << 20
 
@@ -35,6 +39,7 @@ def save(
     optimizer: torch.optim.Optimizer,
     pass_at_1: float | None = None,
     kept: Collection[int] = (),
+    difficulty: Difficulty | None = None,
 ) -> Checkpoint:
     """Write the checkpoint after `iteration`; drop all but the newest few, the best, and `kept`.
 
@@ -49,6 +54,8 @@ def save(
     try:
         aside.mkdir(mode=DIRECTORY_MODE, parents=True)
         _write_by_libraries(aside, policy, optimizer)
+        if difficulty is not None:
+            write_all(aside / _DIFFICULTY, json.dumps(difficulty.to_json()).encode())
         sizes = {str(path.relative_to(aside)): _flush(path) for path in _files(aside)}
         write_all(aside / CHECKPOINT_MARKER, marker(iteration, sizes, pass_at_1))
         fsync_directory(aside)
@@ -75,6 +82,14 @@ def restore_optimizer(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) 
     """Load the optimizer's state as it was when `checkpoint` was saved."""
     state = torch.load(checkpoint.path / "optimizer.pt", weights_only=True)
     optimizer.load_state_dict(state)
+
+
+def restore_difficulty(checkpoint: Checkpoint) -> Difficulty:
+    """What was known of the prompts' difficulty; nothing, where nobody kept it."""
+    try:
+        return Difficulty.from_json(json.loads((checkpoint.path / _DIFFICULTY).read_bytes()))
+    except FileNotFoundError:
+        return Difficulty()
 
 
 def _files(directory: Path) -> Iterator[Path]:

@@ -21,6 +21,7 @@ _DEFAULTS: Mapping[str, Value] = {
     "reward": "tested",
     "iterations": 1000,
     "prompts_per_iteration": 2,
+    "prompt_sampling": "uniform",
     "max_new_tokens": 256,
     "sampling_temperature": 1.0,
     "weight_temperature": 1.0,
@@ -29,6 +30,9 @@ _DEFAULTS: Mapping[str, Value] = {
     "entropy_bonus": 0.0,
     "kl_coefficient": 0.0,
     "length_normalisation": False,
+    "updates_per_batch": 1,
+    "clip_low": 0.2,
+    "clip_high": 0.28,
     "seed": 0,
     "device": "auto",
     "evaluate_every": 100,
@@ -67,12 +71,16 @@ class Config:
     is_shipped_model: bool
     iterations: int
     prompts_per_iteration: int
+    prompt_sampling: str
     max_new_tokens: int
     sampling_temperature: float
     max_grad_norm: float
     entropy_bonus: float
     kl_coefficient: float
     length_normalisation: bool
+    updates_per_batch: int
+    clip_low: float
+    clip_high: float
     seed: int
     device: str
     evaluate_every: int
@@ -158,12 +166,16 @@ def _build(values: Mapping[str, Value], objective: str, task: Task, run_dir: Pat
         is_shipped_model="checkpoint" not in values,
         iterations=whole("iterations"),
         prompts_per_iteration=whole("prompts_per_iteration"),
+        prompt_sampling=str(values["prompt_sampling"]),
         max_new_tokens=whole("max_new_tokens"),
         sampling_temperature=real("sampling_temperature"),
         max_grad_norm=real("max_grad_norm"),
         entropy_bonus=real("entropy_bonus"),
         kl_coefficient=real("kl_coefficient"),
         length_normalisation=bool(values["length_normalisation"]),
+        updates_per_batch=whole("updates_per_batch"),
+        clip_low=real("clip_low"),
+        clip_high=real("clip_high"),
         seed=whole("seed"),
         device=str(values["device"]),
         evaluate_every=whole("evaluate_every"),

@@ -19,9 +19,10 @@ from maxrl_ops.wire.record import (
 )
 from maxrl_ops.wire.rundir import RunDir
 from trainer import checkpoint
-from trainer.batch import describe, judge, terms_of
+from trainer.batch import describe, judge, solved, terms_of
 from trainer.config import Config
 from trainer.control_port import ControlPort, HandOver
+from trainer.difficulty import CANDIDATES, Difficulty
 from trainer.errors import ExitCode, TrainerError
 from trainer.evaluate import evaluate
 from trainer.objectives import OBJECTIVES
@@ -30,7 +31,7 @@ from trainer.run_log import RunLog
 from trainer.sampler import sample
 from trainer.samples_file import append_samples
 from trainer.seeds import derive_seed, seed_everything
-from trainer.tasks.base import Task
+from trainer.tasks.base import Prompt, Task
 from trainer.update import StepOptions, UpdateResult, train_step
 
 # How soon a paused run sees that it is to go on.
@@ -100,11 +101,17 @@ class Trainer:
             entropy_bonus=config.entropy_bonus,
             kl_coefficient=config.kl_coefficient,
             length_normalisation=config.length_normalisation,
+            updates_per_batch=config.updates_per_batch,
+            clip_low=config.clip_low,
+            clip_high=config.clip_high,
         )
         # The model that the run began with, whatever it has become since.
         has_reference = config.kl_coefficient > 0
         self._reference = load_policy(config.checkpoint, device) if has_reference else None
         self.done = resumed.iteration if resumed else 0
+        self._difficulty: Difficulty | None = None
+        if config.prompt_sampling == "difficulty":
+            self._difficulty = checkpoint.restore_difficulty(resumed) if resumed else Difficulty()
         self._is_fresh = resumed is None
         self._saved = resumed.iteration if resumed else None
         planned = HandOver(config.hand_over_to, config.hand_over_after)
@@ -131,6 +138,7 @@ class Trainer:
             learning_rate=state.learning_rate,
             reference_threshold=task.reference_threshold,
             bounds=task.threshold_bounds,
+            prompt_sampling=None if self._difficulty is None else config.prompt_sampling,
             schedule=None if config.schedule == "fixed" else config.schedule,
             hand_over_to=None if config.schedule == "fixed" else config.hand_over_to,
             hand_over_after=None if self._hand_over is None else self._hand_over.after,
@@ -189,7 +197,7 @@ class Trainer:
 
         watch.enter("sample")
         random = Random(derive_seed(config.seed, iteration, "prompts"))
-        prompts = self.task.training_prompts(random, config.prompts_per_iteration)
+        prompts = self._draw_prompts(random)
         seed_everything(config.seed, iteration, "sample")
         completions = sample(
             self.policy,
@@ -226,6 +234,15 @@ class Trainer:
             )
         )
         append_samples(self.run_dir, iteration, groups)
+        if self._difficulty is not None:
+            self._difficulty.observe(solved(groups, state))
+
+    def _draw_prompts(self, random: Random) -> list[Prompt]:
+        count = self.config.prompts_per_iteration
+        if self._difficulty is None:
+            return self.task.training_prompts(random, count)
+        candidates = self.task.training_prompts(random, CANDIDATES * count)
+        return self._difficulty.choose(candidates, count, random)
 
     def _evaluate(self, iteration: int) -> float:
         """Evaluate on the held-out prompts; pass@1."""
@@ -254,7 +271,13 @@ class Trainer:
         began = time.monotonic()
         try:
             checkpoint.save(
-                self.run_dir, iteration, self.policy, self.optimizer, pass_at_1, self._kept()
+                self.run_dir,
+                iteration,
+                self.policy,
+                self.optimizer,
+                pass_at_1,
+                self._kept(),
+                self._difficulty,
             )
         except OSError as error:
             raise TrainerError(

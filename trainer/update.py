@@ -37,6 +37,11 @@ class StepOptions:
         kl_coefficient: Times the mean of half the squared log-ratio to the reference model (k2 of
             http://joschu.net/blog/kl-approx.html) is added to it; k1 as a loss would pull nowhere.
         length_normalisation: Divide each sequence's log-prob by its tokens.
+        updates_per_batch: Steps on the same samples.
+        clip_low: From the second step on, a token's probability ratio to the policy that drew it
+            counts down to 1 - clip_low (PPO, arXiv 1707.06347, eq. 7),
+        clip_high: and up to 1 + clip_high: above clip_low, rare tokens have room to become likely
+            (DAPO, arXiv 2503.14476, section 3.1).
     """
 
     sampling_temperature: float = 1.0
@@ -44,6 +49,9 @@ class StepOptions:
     entropy_bonus: float = 0.0
     kl_coefficient: float = 0.0
     length_normalisation: bool = False
+    updates_per_batch: int = 1
+    clip_low: float = 0.2
+    clip_high: float = 0.28
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,36 +82,65 @@ def train_step(
     options: StepOptions,
     reference: Policy | None = None,
 ) -> UpdateResult:
-    """One step on `loss = -sum(coefficient * log_prob)`; the terms already carry 1 / groups.
+    """Steps on `loss = -sum(coefficient * log_prob)`; the terms already carry 1 / groups.
 
-    On-policy: every sample is used for one step, by the policy that drew it, temperature included.
-    A loss or gradient that is not finite changes nothing.
+    The first step is on-policy: by the policy that drew the samples, temperature included. Those
+    after it, where `updates_per_batch` asks for any, use each token's probability ratio to that
+    policy instead, clipped. A loss or gradient that is not finite changes nothing, and is the last.
     """
-    optimizer.zero_grad(set_to_none=True)
-    loss = entropy = kl = 0.0
+    chunks = [_Chunk(part) for part in _chunks(terms, _tokens_at_once(policy))]
     tokens = sum(len(term.completion.ids) for term in terms)
-    for chunk in _chunks(terms, _tokens_at_once(policy)):
-        seen = token_stats(policy, chunk, options)
+    first: UpdateResult | None = None
+    for _ in range(options.updates_per_batch):
+        optimizer.zero_grad(set_to_none=True)
+        found = _backward(policy, chunks, tokens, options, reference)
+        first = first or found
+        if not (math.isfinite(found.loss) and math.isfinite(found.grad_norm)):
+            optimizer.zero_grad(set_to_none=True)
+            why = f"loss {found.loss:.6g}, grad norm {found.grad_norm:.6g}"
+            return replace(first, skipped=why)
+        optimizer.step()
+    if first is None:
+        raise ValueError(f"updates_per_batch is {options.updates_per_batch}")
+    return first
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """Terms of one forward pass, and their tokens' log-probs (tokens,) before the first step."""
+
+    terms: Sequence[Term]
+    before: torch.Tensor | None = None
+
+
+def _backward(
+    policy: Policy,
+    chunks: Sequence[_Chunk],
+    tokens: int,
+    options: StepOptions,
+    reference: Policy | None,
+) -> UpdateResult:
+    """Fill in the gradients, clipped, and say what was seen."""
+    loss = entropy = kl = 0.0
+    for chunk in chunks:
+        seen = token_stats(policy, chunk.terms, options)
         chunk_loss = _objective(chunk, seen, options)
         total = chunk_loss
         if options.entropy_bonus:
             total = total - options.entropy_bonus * seen.entropy / tokens
         if reference is not None:
             with torch.no_grad():
-                there = token_stats(reference, chunk, options).log_probs
+                there = token_stats(reference, chunk.terms, options).log_probs
             ratio = seen.log_probs - there
             total = total + options.kl_coefficient * ratio.square().sum() / 2 / tokens
             kl += float((torch.exp(-ratio) + ratio - 1).detach().sum())
         total.backward()  # type: ignore[no-untyped-call]
         loss += chunk_loss.item()
         entropy += seen.entropy.item()
+        if chunk.before is None:
+            chunk.before = seen.log_probs.detach()
     norm = float(torch.nn.utils.clip_grad_norm_(policy.model.parameters(), options.max_grad_norm))
-    result = UpdateResult(loss, norm, entropy / tokens, None if reference is None else kl / tokens)
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        optimizer.zero_grad(set_to_none=True)
-        return replace(result, skipped=f"loss {loss:.6g}, grad norm {norm:.6g}")
-    optimizer.step()
-    return result
+    return UpdateResult(loss, norm, entropy / tokens, None if reference is None else kl / tokens)
 
 
 def _tokens_at_once(policy: Policy) -> int:
@@ -112,13 +149,17 @@ def _tokens_at_once(policy: Policy) -> int:
     return max(1, min(_TOKENS_AT_ONCE, _LOGITS_AT_ONCE // len(policy.tokenizer)))
 
 
-def _objective(chunk: Sequence[Term], seen: "TokenStats", options: StepOptions) -> torch.Tensor:
-    lengths = [len(term.completion.ids) for term in chunk]
-    divisors = lengths if options.length_normalisation else [1] * len(chunk)
-    weights = [t.coefficient / max(1, n) for t, n in zip(chunk, divisors, strict=True)]
+def _objective(chunk: _Chunk, seen: "TokenStats", options: StepOptions) -> torch.Tensor:
+    lengths = [len(term.completion.ids) for term in chunk.terms]
+    divisors = lengths if options.length_normalisation else [1] * len(lengths)
+    weights = [t.coefficient / max(1, n) for t, n in zip(chunk.terms, divisors, strict=True)]
     like = seen.log_probs
     per_token = like.new_tensor(weights).repeat_interleave(like.new_tensor(lengths).long())
-    return -(per_token * like).sum()
+    if chunk.before is None:
+        return -(per_token * like).sum()
+    ratio = torch.exp(like - chunk.before)
+    clipped = ratio.clamp(1 - options.clip_low, 1 + options.clip_high)
+    return -torch.minimum(per_token * ratio, per_token * clipped).sum()
 
 
 @dataclass(frozen=True, slots=True)

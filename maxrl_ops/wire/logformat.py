@@ -289,6 +289,7 @@ _HEADER: tuple[_Line, ...] = (
         lambda e: None if e.bounds is None else f"{number(e.bounds[0])}-{number(e.bounds[1])}",
         lambda match: {"bounds": (float(match[1]), float(match[2]))},
     ),
+    _word("Prompt sampling", "prompt_sampling"),
     _word("Schedule", "schedule"),
     _word("Hand over to", "hand_over_to"),
     _single("Hand over after", "hand_over_after", str, _INT),

@@ -20,6 +20,7 @@ class RunStarted:
         attempt: 1 for the first start; each restart adds one.
         resumed_from: The checkpoint's iteration; iterations after it will be written again.
         bounds: Lowest and highest threshold that a control may ask for.
+        prompt_sampling: difficulty; None where prompts are drawn as the task gives them.
         schedule: hybrid or adaptive; None where the objective is to stay.
         hand_over_to: The objective that such a schedule ends with.
         hand_over_after: Iterations before a hybrid's hand-over.
@@ -41,6 +42,7 @@ class RunStarted:
     learning_rate: float | None = None
     reference_threshold: float | None = None
     bounds: tuple[float, float] | None = None
+    prompt_sampling: str | None = None
     schedule: str | None = None
     hand_over_to: str | None = None
     hand_over_after: int | None = None

@@ -133,6 +133,11 @@ SETTINGS: Mapping[str, Setting] = {
         _integer("iterations", 1, 10_000_000, "Iterations to train."),
         _integer("n_samples", 2, 1024, "Completions sampled for each prompt."),
         _integer("prompts_per_iteration", 1, 4096, "Prompts in one iteration."),
+        _choice(
+            "prompt_sampling",
+            ("uniform", "difficulty"),
+            "Draw prompts as the task gives them, or those solved about half the time more often.",
+        ),
         _integer("max_new_tokens", 1, 32_768, "Longest completion, in tokens."),
         _number("sampling_temperature", 0, 10, "Temperature of the sampler.", above=True),
         _number(
@@ -149,6 +154,9 @@ SETTINGS: Mapping[str, Setting] = {
             _boolean,
             "Divide each sequence's log-probability by its length.",
         ),
+        _integer("updates_per_batch", 1, 64, "Steps on the same samples; clipped from the second."),
+        _number("clip_low", 0, 1, "How far a token's probability ratio counts below 1."),
+        _number("clip_high", 0, 100, "How far it counts above 1."),
         _integer("seed", 0, 2**63 - 1, "Seed of everything random."),
         _pattern(
             "device",

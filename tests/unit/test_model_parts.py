@@ -208,6 +208,42 @@ def test_without_distance_to_the_reference_there_is_no_divergence(
     assert all(torch.allclose(with_it[n], without[n], atol=1e-6) for n in without)
 
 
+def after_steps(
+    policy: Policy, coefficient: float, options: StepOptions
+) -> tuple[dict[str, torch.Tensor], float]:
+    """Weights, and the log-prob of a completion of one token, after steps on it alone."""
+    prompt = Prompt("p", "add", "3+4=", ("7",))
+    prompt_ids = tuple(policy.tokenizer(prompt.text)["input_ids"])
+    [answer] = policy.tokenizer("7")["input_ids"]
+    completion = Completion(prompt, prompt_ids, (answer,), "7")
+    before = copy.deepcopy(policy.model.state_dict())
+    optimizer = torch.optim.SGD(policy.model.parameters(), lr=1e-2)
+    result = train_step(policy, optimizer, [Term(completion, coefficient)], options)
+    assert result.skipped is None
+    found = copy.deepcopy(policy.model.state_dict())
+    log_prob = log_probs_of(policy, [completion]).item()
+    policy.model.load_state_dict(before)
+    return found, log_prob
+
+
+@pytest.mark.parametrize(
+    ("coefficient", "bound", "other"),
+    [(1.0, "clip_high", "clip_low"), (-1.0, "clip_low", "clip_high")],
+)
+def test_a_ratio_beyond_its_bound_moves_nothing_more(
+    policy: Policy, coefficient: float, bound: str, other: str
+) -> None:
+    once, first = after_steps(policy, coefficient, StepOptions())
+    again = StepOptions(updates_per_batch=3, clip_low=0.9, clip_high=9.0)
+    more, third = after_steps(policy, coefficient, again)
+    assert coefficient * third > coefficient * first
+    # A bound of 0 is passed by the first step; the other one has no say in this direction.
+    bounded, _ = after_steps(policy, coefficient, replace(again, **{bound: 0.0}))
+    assert all(torch.equal(bounded[name], once[name]) for name in once)
+    free, _ = after_steps(policy, coefficient, replace(again, **{other: 0.0}))
+    assert all(torch.equal(free[name], more[name]) for name in more)
+
+
 # --- Checkpoints --------------------------------------------------------------------------------
 
 

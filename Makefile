@@ -23,6 +23,7 @@ torture: install system-test ## Kill a training at 50 random points (minutes); m
 	@PATH="$(CURDIR)/$(BIN):$$PATH" TORTURE_KILLS=50 $(BIN)/pytest tests/torture
 
 bench: install $(PEERS)/.installed ## Measure ourselves beside our peers (minutes)
+	@$(BIN)/python -m benchmarks.start_to_sample
 	@$(BIN)/python -m benchmarks.trainer_vs_trl --peer-python $(PEERS)/bin/python
 
 lint: install ## ruff and mypy --strict

@@ -35,6 +35,9 @@ _DEFAULTS: Mapping[str, Value] = {
     "clip_high": 0.28,
     "seed": 0,
     "device": "auto",
+    "precision": "float32",
+    "gradient_checkpointing": False,
+    "chat_template": "auto",
     "evaluate_every": 100,
     "evaluation_prompts": 48,
     "checkpoint_every": 50,
@@ -83,6 +86,9 @@ class Config:
     clip_high: float
     seed: int
     device: str
+    precision: str
+    gradient_checkpointing: bool
+    chat_template: str
     evaluate_every: int
     evaluation_prompts: int
     checkpoint_every: int
@@ -178,6 +184,9 @@ def _build(values: Mapping[str, Value], objective: str, task: Task, run_dir: Pat
         clip_high=real("clip_high"),
         seed=whole("seed"),
         device=str(values["device"]),
+        precision=str(values["precision"]),
+        gradient_checkpointing=bool(values["gradient_checkpointing"]),
+        chat_template=str(values["chat_template"]),
         evaluate_every=whole("evaluate_every"),
         evaluation_prompts=whole("evaluation_prompts"),
         checkpoint_every=whole("checkpoint_every"),

@@ -86,6 +86,8 @@ class Trainer:
         device, device_name = choose_device(config.device)
         task.prepare()
         resumed = checkpoints.newest(self.run_dir)
+        for name in checkpoints.skipped(self.run_dir):
+            log.write_foreign(f"checkpoint {name} is incomplete, and skipped\n")
         self.policy = load_policy(str(resumed.model) if resumed else config.checkpoint, device)
         self.optimizer = torch.optim.AdamW(
             self.policy.model.parameters(),

@@ -1,8 +1,10 @@
 """The model: loading it, and choosing where it runs."""
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
@@ -13,13 +15,41 @@ from trainer.errors import ExitCode, TrainerError
 from trainer.llama.blocks import covers
 
 
+# More than a driver and its context take of a GPU that nobody uses.
+_OTHERS_BYTES = 1 << 30
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A causal language model with its tokenizer, on its device."""
+    """A causal language model with its tokenizer, on its device.
+
+    Attributes:
+        model: Its weights are float32, whatever it computes in.
+        precision: What matrices are multiplied in, for samples and for gradients.
+        is_chat: A prompt is what a person says to the model, not what the model continues.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     device: torch.device
+    precision: torch.dtype = torch.float32
+    is_chat: bool = False
+
+    def computing(self) -> AbstractContextManager[object]:
+        """Within it, the model computes in its precision."""
+        if self.precision is torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.precision)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """The token ids that stand before an answer to the prompt `text`."""
+        if not self.is_chat:
+            return tuple(self.tokenizer(text)["input_ids"])
+        said = [{"role": "user", "content": text}]
+        ids = self.tokenizer.apply_chat_template(
+            said, add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+        return tuple(cast("list[int]", ids))
 
     @property
     def is_llama_like(self) -> bool:
@@ -63,6 +93,20 @@ def choose_device(asked: str) -> tuple[torch.device, str]:
     return device, asked
 
 
+def others_memory(device: torch.device) -> str | None:
+    """What to say of a GPU that somebody else uses already; asked before anything is loaded."""
+    if device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    if total - free < _OTHERS_BYTES:
+        return None
+    gib = 1 << 30
+    return (
+        f"{device}: {(total - free) / gib:.1f} of {total / gib:.1f} GiB are in use by others: this "
+        f"run may be slow, or run out of memory; --device cuda:N chooses another"
+    )
+
+
 def load_policy(checkpoint: str, device: torch.device) -> Policy:
     """Load a Hugging Face causal language model, in float32, ready to train.
 
@@ -74,7 +118,9 @@ def load_policy(checkpoint: str, device: torch.device) -> Policy:
         raise TrainerError(f"checkpoint {checkpoint}: no such directory", ExitCode.NOT_FOUND)
     try:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-        model: Any = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            checkpoint, dtype=torch.float32, output_loading_info=True
+        )
     except Exception as error:
         # transformers, tokenizers and safetensors each raise kinds of their own for a bad file.
         detail = " ".join(str(error).split())[:300] or type(error).__name__
@@ -82,9 +128,35 @@ def load_policy(checkpoint: str, device: torch.device) -> Policy:
             f"checkpoint {checkpoint} cannot be loaded as a causal language model: {detail}",
             ExitCode.NOT_FOUND,
         ) from error
+    model, loading = loaded
+    _check_weights(checkpoint, loading)
+    _check_vocabulary(checkpoint, tokenizer, model)
     if tokenizer.eos_token_id is None:
         raise TrainerError(f"checkpoint {checkpoint}: its tokenizer has no end-of-sequence token")
     # Dropout would make the log-probs of the update differ from those of the sampler.
     model.eval()
     model.to(device)
     return Policy(model, tokenizer, device)
+
+
+def _check_weights(checkpoint: str, loading: Mapping[str, Any]) -> None:
+    """Refuse what transformers would fill up with random weights."""
+    lacking = sorted(loading["missing_keys"]) or sorted(str(k) for k in loading["mismatched_keys"])
+    if lacking:
+        raise TrainerError(
+            f"checkpoint {checkpoint}: {len(lacking)} of the model's weights are not in it or have "
+            f"another shape than its config.json says, {lacking[0]} for one",
+            ExitCode.NOT_FOUND,
+        )
+
+
+def _check_vocabulary(checkpoint: str, tokenizer: PreTrainedTokenizerBase, model: Any) -> None:
+    """Refuse a tokenizer that is another model's: its tokens would have no embedding."""
+    special = set(tokenizer.all_special_ids)
+    highest = max((i for i in tokenizer.get_vocab().values() if i not in special), default=0)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if highest >= rows:
+        raise TrainerError(
+            f"checkpoint {checkpoint}: its tokenizer knows token {highest}, its model only those "
+            f"below {rows}: they do not belong together"
+        )

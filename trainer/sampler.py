@@ -96,27 +96,23 @@ def sample(
     Returns:
         A group of completions for each prompt, in the order of the prompts.
     """
-    encoded = [encode(policy, prompt) for prompt in prompts]
+    encoded = [policy.encode(prompt.text) for prompt in prompts]
     drawn: list[list[int]] = []
     at_once = max(1, _ROWS_AT_ONCE // n_samples)
     for start in range(0, len(prompts), at_once):
         part = prompts[start : start + at_once]
         watch = _Watch(policy, [p for p in part for _ in range(n_samples)], answer_end)
         arguments = (encoded[start : start + at_once], n_samples, max_new_tokens)
-        if policy.is_llama_like:
-            drawn += decode(policy.model, *arguments, sampling_temperature, watch)
-        else:
-            drawn += _generate(policy, *arguments, sampling_temperature, watch)
+        with policy.computing():
+            if policy.is_llama_like:
+                drawn += decode(policy.model, *arguments, sampling_temperature, watch)
+            else:
+                drawn += _generate(policy, *arguments, sampling_temperature, watch)
     completions = [
         _cut(policy, prompts[row // n_samples], encoded[row // n_samples], ids, answer_end)
         for row, ids in enumerate(drawn)
     ]
     return [completions[i : i + n_samples] for i in range(0, len(completions), n_samples)]
-
-
-def encode(policy: Policy, prompt: Prompt) -> tuple[int, ...]:
-    """The token ids that the model continues."""
-    return tuple(policy.tokenizer(prompt.text)["input_ids"])
 
 
 def _generate(

@@ -42,6 +42,7 @@ class StepOptions:
             counts down to 1 - clip_low (PPO, arXiv 1707.06347, eq. 7),
         clip_high: and up to 1 + clip_high: above clip_low, rare tokens have room to become likely
             (DAPO, arXiv 2503.14476, section 3.1).
+        gradient_checkpointing: Compute each layer again in the backward pass, to save memory.
     """
 
     sampling_temperature: float = 1.0
@@ -52,6 +53,7 @@ class StepOptions:
     updates_per_batch: int = 1
     clip_low: float = 0.2
     clip_high: float = 0.28
+    gradient_checkpointing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,15 +182,17 @@ def token_stats(policy: Policy, terms: Sequence[Term], options: StepOptions) -> 
     completions = [term.completion for term in terms]
     targets = torch.tensor([i for c in completions for i in c.ids], device=policy.device)
     temperature, with_entropy = options.sampling_temperature, options.entropy_bonus > 0
-    if policy.is_llama_like:
-        model: Any = policy.model
-        hidden = hidden_states(model, [(c.prompt_ids, c.ids) for c in completions])
-        taken, entropies = token_log_probs(
-            hidden, model.lm_head.weight, targets, temperature, with_entropy=with_entropy
-        )
-    else:
-        logits = _logits(policy, completions)
-        taken, entropies = log_probs_of(logits, targets, temperature, with_entropy=with_entropy)
+    with policy.computing():
+        if policy.is_llama_like:
+            model: Any = policy.model
+            sequences = [(c.prompt_ids, c.ids) for c in completions]
+            hidden = hidden_states(model, sequences, recompute=options.gradient_checkpointing)
+            taken, entropies = token_log_probs(
+                hidden, model.lm_head.weight, targets, temperature, with_entropy=with_entropy
+            )
+        else:
+            logits = _logits(policy, completions)
+            taken, entropies = log_probs_of(logits, targets, temperature, with_entropy=with_entropy)
     return TokenStats(taken, entropies.sum())
 
 

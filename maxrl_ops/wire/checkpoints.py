@@ -51,6 +51,14 @@ def _complete(run: RunDir) -> Iterator[Checkpoint]:
             continue
 
 
+def skipped(run: RunDir) -> list[str]:
+    """Names of those beyond the newest complete one, which a resume must do without."""
+    found = newest(run)
+    whole = 0 if found is None else found.iteration
+    names = [path.name for path in run.checkpoints.glob("[0-9]*")]
+    return sorted(name for name in names if name.isdigit() and int(name) > whole)
+
+
 def newest(run: RunDir) -> Checkpoint | None:
     """The newest complete checkpoint."""
     return max(complete(run), key=lambda checkpoint: checkpoint.iteration, default=None)

@@ -164,6 +164,18 @@ SETTINGS: Mapping[str, Setting] = {
             "auto, cpu, mps, cuda or cuda:N",
             "Where the model runs.",
         ),
+        _choice("precision", ("float32", "bfloat16"), "What the model computes in."),
+        _setting(
+            "gradient_checkpointing",
+            "true or false",
+            _boolean,
+            "Compute each layer twice, to save memory.",
+        ),
+        _choice(
+            "chat_template",
+            ("auto", "always", "never"),
+            "Whether a prompt is put to the model as a message; auto: as the task wants it.",
+        ),
         _integer("evaluate_every", 0, 10_000_000, "Iterations between evaluations; 0: ends only."),
         _integer("evaluation_prompts", 1, 100_000, "Held-out prompts in an evaluation."),
         _integer("checkpoint_every", 1, 10_000_000, "Iterations between checkpoints."),

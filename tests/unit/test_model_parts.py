@@ -1,6 +1,7 @@
 """Sampler, update and checkpoints, on the small model that ships with `arithmetic`."""
 
 import copy
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from random import Random
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from maxrl_ops.wire import checkpoints
 from maxrl_ops.wire.rundir import RunDir
@@ -344,6 +346,52 @@ def test_a_directory_that_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(TrainerError, match="cannot be loaded") as caught:
         load_policy(str(tmp_path), torch.device("cpu"))
     assert "\n" not in str(caught.value)
+
+
+def copied(job: tuple[Config, Task], directory: Path) -> Path:
+    """The shipped model, to be damaged."""
+    shutil.copytree(job[0].checkpoint, directory)
+    return directory
+
+
+def refusal(directory: Path) -> str:
+    with pytest.raises(TrainerError) as caught:
+        load_policy(str(directory), torch.device("cpu"))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(directory) in message
+    return message
+
+
+def test_a_truncated_model_file(job: tuple[Config, Task], tmp_path: Path) -> None:
+    directory = copied(job, tmp_path / "model")
+    weights = directory / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    assert "cannot be loaded" in refusal(directory)
+
+
+def test_a_model_without_some_of_its_weights(job: tuple[Config, Task], tmp_path: Path) -> None:
+    directory = copied(job, tmp_path / "model")
+    weights = load_file(directory / "model.safetensors")
+    del weights["model.layers.0.mlp.up_proj.weight"]
+    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
+    assert "1 of the model's weights" in refusal(directory)
+    assert "up_proj" in refusal(directory)
+
+
+def test_a_model_of_another_shape(job: tuple[Config, Task], tmp_path: Path) -> None:
+    directory = copied(job, tmp_path / "model")
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps({**config, "intermediate_size": 8}))
+    assert "shape" in refusal(directory) or "size mismatch" in refusal(directory)
+
+
+def test_a_tokenizer_of_another_model(job: tuple[Config, Task], tmp_path: Path) -> None:
+    directory = copied(job, tmp_path / "model")
+    other = load_task("rust").model_dir
+    assert other is not None
+    shutil.copy(other / "tokenizer.json", directory / "tokenizer.json")
+    assert "do not belong together" in refusal(directory)
 
 
 def test_a_device_that_is_not_there_is_never_replaced() -> None:

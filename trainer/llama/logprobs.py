@@ -4,7 +4,7 @@ Everything but attention runs on packed rows, one a token that is there. Attenti
 padded blocks: the prompts among themselves, and each completion on its prompt and itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,8 +69,15 @@ class _Batch:
     predicting: Tensor
 
 
-def hidden_states(model: Any, sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Tensor:
+def hidden_states(
+    model: Any,
+    sequences: Sequence[tuple[Sequence[int], Sequence[int]]],
+    *,
+    recompute: bool = False,
+) -> Tensor:
     """Of `sequences` (prompt, completion): the state that predicts each completion's tokens.
+
+    With `recompute`, the backward pass computes each layer again instead of keeping it in memory.
 
     Returns:
         (tokens of all completions, hidden), after the last normalisation.
@@ -83,7 +90,10 @@ def hidden_states(model: Any, sequences: Sequence[tuple[Sequence[int], Sequence[
         rotation = Rotation.table(model, longest).at(batch.positions)
     x = embedding(batch.ids)  # (rows, hidden)
     for module in model.model.layers:
-        x = _layer(Layer.of(module, shape), x, rotation, batch)
+        if recompute:
+            x = _recomputed(_layer, module, shape, x, rotation, batch)
+        else:
+            x = _layer(module, shape, x, rotation, batch)
     return normalise(model.model.norm, x[batch.predicting])
 
 
@@ -139,7 +149,15 @@ def _bias(prompts: _Block, completions: _Block, prompt_of: Tensor, like: Tensor)
     return bias.masked_fill_(~seen, float("-inf"))[:, None]
 
 
-def _layer(layer: Layer, x: Tensor, rotation: Rotation, batch: _Batch) -> Tensor:
+def _recomputed(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call it now, keep nothing but the arguments, and call it again in the backward pass."""
+    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+
+
+def _layer(
+    module: Any, shape: Shape, x: Tensor, rotation: Rotation, batch: _Batch
+) -> Tensor:
+    layer = Layer.of(module, shape)
     grouped = layer.shape.kv_heads != layer.shape.heads
     parts = layer.attend_with(x, rotation)
     ends = sum(batch.prompts.lengths)
@@ -168,15 +186,13 @@ def token_log_probs(
     """
     portion = max(1, _LOGITS_AT_ONCE // len(weight))
     found = [
-        checkpoint(
+        _recomputed(
             _log_probs,
             hidden[i : i + portion],
             weight,
             targets[i : i + portion],
             temperature,
             with_entropy,
-            use_reentrant=False,
-            preserve_rng_state=False,
         )
         if len(hidden) > portion
         else _log_probs(hidden, weight, targets, temperature, with_entropy)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from commands import clean_environment, refused
+from waiting import wait_until
 
 import trainer
 from maxrl_ops.cli import preflight
@@ -84,6 +85,13 @@ def train(directory: Path, **env: str) -> "subprocess.CompletedProcess[str]":
 def events(directory: Path) -> list[Any]:
     parser = Parser()
     return [*parser.feed((directory / "maxrl-run" / "trainer.log").read_bytes()), *parser.close()]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def samples(directory: Path) -> list[dict[str, Any]]:
@@ -195,8 +203,8 @@ def reward(prompt, completion):
     late = "no verdict within 1 s"
     assert judged(task, "x", "hang", "x") == [(0.5, None), (None, late), (None, late)]
     assert time.monotonic() - began < 20
-    grandchild = Path("/proc") / (here / "child").read_text() / "stat"
-    assert not grandchild.exists() or grandchild.read_text().split()[2] == "Z"
+    grandchild = int((here / "child").read_text())
+    wait_until(lambda: not is_alive(grandchild), 20, "its child dies too")
     dead = "it ended with exit code 7"
     assert judged(task, "x", "die", "x") == [(0.5, None), (None, dead), (None, dead)]
     assert judged(task, "x") == [(0.5, None)]
@@ -298,6 +306,27 @@ def test_what_a_reward_command_may_write(kind: str, here: Path) -> None:
         assert reason in (told[-1][1] or "")
 
 
+def test_what_judges_dies_with_the_trainer() -> None:
+    code = (
+        "from trainer.tasks.child import Child\n"
+        "child = Child(['sh', '-c', 'echo $$; exec sleep 600'])\n"
+        "print(child.talk(b'', 60, 99, lambda _: True).lines[0].decode(), flush=True)\n"
+        "input()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        assert is_alive(pid)
+        process.kill()
+    wait_until(lambda: not is_alive(pid), 20, "the child dies too")
+
+
 # --- Thresholds, evaluation, and the split ------------------------------------------------------
 
 
@@ -367,7 +396,7 @@ def test_stop_ends_an_answer() -> None:
         (PROTOCOL + "del Mine.verify", "mine.py:make", "it has no method 'verify'"),
         (PROTOCOL + "del Mine.reward_grid", "mine.py:make", "it has no attribute 'reward_grid'"),
         (PROTOCOL + "Mine.reward_grid = (2, 1)", "mine.py:make", r"its reward_grid is \(2, 1\)"),
-        (PROTOCOL + "Mine.name = 'a\\nb'", "mine.py:make", "its name is 'a\\\\\\\\nb'"),
+        (PROTOCOL + "Mine.name = 'a\\nb'", "mine.py:make", "its name is 'a.+b'"),
         (PROTOCOL + "Mine.reward_profiles = ('x',)", "mine.py:make", "one or more of tested"),
         (HEAD + "reward = None", "mine.py:make", "reward is a NoneType, not a function"),
         (

@@ -66,10 +66,11 @@ class CommandTask(ScoredTask):
         with Child(self._command) as child:
             heard = child.talk(data, self._seconds, _LONGEST_ANSWER)
         problem, answers = heard.problem, heard.lines
-        if heard.returncode:
+        if len(answers) > len(prompts):
+            problem = problem or f"it wrote more than {len(prompts)} lines"
+        # Which line belongs to which sample is then anybody's guess.
+        if heard.returncode or len(answers) > len(prompts):
             answers = []
-        elif len(answers) > len(prompts):
-            problem, answers = f"it wrote more than {len(prompts)} lines", []
         if problem is not None:
             sys.stderr.write(f"the reward command: {problem}\n")
         missing = unscored(f"the reward command: {problem or 'it wrote too few lines'}")

@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from commands import clean_environment, refused
+from commands import Place, clean_environment, refused
 from waiting import wait_until
 
 import trainer
@@ -82,9 +82,9 @@ def train(directory: Path, **env: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def events(directory: Path) -> list[Any]:
+def events(run: Path) -> list[Any]:
     parser = Parser()
-    return [*parser.feed((directory / "maxrl-run" / "trainer.log").read_bytes()), *parser.close()]
+    return [*parser.feed((run / "trainer.log").read_bytes()), *parser.close()]
 
 
 def is_alive(pid: int) -> bool:
@@ -94,8 +94,8 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def samples(directory: Path) -> list[dict[str, Any]]:
-    lines = (directory / "maxrl-run" / "samples.jsonl").read_text().splitlines()
+def samples(run: Path) -> list[dict[str, Any]]:
+    lines = (run / "samples.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
 
 
@@ -110,9 +110,14 @@ def examples(language: str) -> list[str]:
 
 def test_the_documented_task_trains(here: Path) -> None:
     (here / "sums.py").write_text(examples("python")[0])
-    done = train(here, MAXRL_TASK="sums.py:task")
+    home = here / "home"
+    place = Place(home, {**clean_environment(), "MAXRL_OPS_HOME": str(home), **SMALL})
+    done = place.command("start", "--task", "sums.py:task", "--follow")
     assert done.returncode == 0, done.stderr
-    told = events(here)
+    run = home / "runs" / "sums-1"
+    told = events(run)
+    status = place.told("sums-1")
+    assert (status["state"], status["job_name"]) == ("finished", "sums")
     [header] = [event for event in told if isinstance(event, RunStarted)]
     assert (header.task, header.reward, header.reference_threshold) == ("sums", "own", 0.5)
     assert (header.bounds, header.correctness_threshold) == ((0.0, 1.0), 0.5)
@@ -122,7 +127,7 @@ def test_the_documented_task_trains(here: Path) -> None:
     assert {(b.tests_pass_ratio, b.trivial_ratio, b.compile_ratio) for b in blocks} == {
         (None, None, None)
     }
-    assert {tuple(s["components"]) for s in samples(here)} == {("own",)}
+    assert {tuple(s["components"]) for s in samples(run)} == {("own",)}
 
 
 def test_the_documented_file_and_command_train(here: Path) -> None:
@@ -131,8 +136,9 @@ def test_the_documented_file_and_command_train(here: Path) -> None:
     command = f"{sys.executable} grade.py"
     done = train(here, MAXRL_TASK="prompts.jsonl", MAXRL_REWARD_COMMAND=command)
     assert done.returncode == 0, done.stderr
-    assert "\n| seen\n" in (here / "maxrl-run" / "trainer.log").read_text()
-    for sample in samples(here):
+    run = here / "maxrl-run"
+    assert "\n| seen\n" in (run / "trainer.log").read_text()
+    for sample in samples(run):
         assert sample["verdict"]["unscored"] is None
         assert sample["reward"] in {0.0, 1.0}
 
@@ -390,7 +396,7 @@ def test_stop_ends_an_answer() -> None:
         ("def make(", "mine.py:make", "importing mine.py raises SyntaxError"),
         ("import no_such_thing", "mine.py:make", "ModuleNotFoundError: No module named"),
         ("exit(3)", "mine.py:make", "importing mine.py raises SystemExit: 3"),
-        ("def make(): raise OSError('a\\nb')", "mine.py:make", r"OSError: a b \(mine.py:1\)"),
+        ("def make(): raise OSError('a\\n\\x1bb')", "mine.py:make", r"OSError: a b \(mine.py:1\)"),
         ("def make(x): ...", "mine.py:make", "TypeError: .*missing 1 required"),
         ("def make(): return 3", "mine.py:make", "returns a int that is no task: .*'prepare'"),
         (PROTOCOL + "del Mine.verify", "mine.py:make", "it has no method 'verify'"),

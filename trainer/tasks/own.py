@@ -17,6 +17,7 @@ from typing import SupportsFloat
 
 from trainer.tasks.base import Prompt
 from trainer.tasks.prompt_set import PromptSet, id_of
+from trainer.tasks.reason import one_line
 from trainer.verdict import Verdict
 
 # What a task of one's own is judged by where it does not say.
@@ -139,11 +140,7 @@ def score_verdict(value: object) -> Verdict:
 
 def unscored(reason: str) -> Verdict:
     """No verdict, and why: one line of bounded length."""
-    line = " ".join(reason.split())
-    return Verdict(
-        parsed=False,
-        unscored=line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 3] + "...",
-    )
+    return Verdict(parsed=False, unscored=one_line(reason, _LONGEST_REASON))
 
 
 def _as_prompt(given: object) -> Prompt:

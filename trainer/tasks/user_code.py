@@ -16,6 +16,7 @@ from maxrl_ops.wire.task_spec import Kind, TaskSpec
 from trainer.errors import ExitCode, TrainerError
 from trainer.reward import PROFILES
 from trainer.tasks.base import Task
+from trainer.tasks.reason import one_line
 
 _LONGEST_MESSAGE = 300
 # draw_document is for building shipped models alone.
@@ -97,8 +98,7 @@ def _guarded(where: str, what: str, call: Callable[[], Any]) -> Any:
 
 def describe(error: BaseException) -> str:
     """An exception in one line: its kind, its message, and the line of code it came from."""
-    said = " ".join(str(error).split())
-    said = said if len(said) <= _LONGEST_MESSAGE else said[: _LONGEST_MESSAGE - 3] + "..."
+    said = one_line(str(error), _LONGEST_MESSAGE)
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     if isinstance(error, SyntaxError) and error.filename:

@@ -53,7 +53,8 @@ class PromptSet:
             families = families or rng.sample(list(self._train), len(self._train))
             family = families.pop()
             if not decks.get(family):
-                decks[family] = rng.sample(self._train[family], len(self._train[family]))
+                deck = self._train[family]
+                decks[family] = rng.sample(deck, min(count, len(deck)))
             drawn.append(decks[family].pop())
         return drawn
 

@@ -19,6 +19,7 @@ from maxrl_ops.wire.settings import ATTEMPT_ENV, LOCK_FD_ENV, RUN_DIR_ENV, Setti
 from trainer.config import Config, load_config
 from trainer.errors import ExitCode, TrainerError
 from trainer.run_log import RunLog
+from trainer.tasks import close_task
 from trainer.tasks.base import Task
 from trainer.verify.errors import VerifierUnavailable
 
@@ -42,7 +43,11 @@ def main() -> int:
     except OSError as error:
         return _refuse(f"{error.filename or 'run directory'}: {error.strerror}", ExitCode.USAGE)
     with log.capturing_output():
-        return _train(config, task, log, stop)
+        try:
+            return _train(config, task, log, stop)
+        finally:
+            # It holds the pipe whose end is waited for.
+            close_task(task)
 
 
 class _StopFlag:

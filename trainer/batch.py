@@ -124,6 +124,8 @@ def describe(groups: Sequence[Group], state: TrainingState, task: Task) -> dict[
 
 
 def _verdict_ratios(verdicts: Sequence[Verdict]) -> Mapping[str, float]:
+    # A score alone says nothing about tests or bodies: missing is absent.
+    verdicts = [verdict for verdict in verdicts if not verdict.is_score_only]
     if not verdicts:
         return {}
     ratios = {

@@ -13,12 +13,11 @@ from maxrl_ops.wire.control import TrainingState
 from maxrl_ops.wire.record import Algorithm
 from maxrl_ops.wire.settings import RUN_DIR_ENV, SettingError, Value, from_environment
 from trainer.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
-from trainer.tasks import load_task
+from trainer.tasks import REWARD_TIMEOUT, load_task
 from trainer.tasks.base import Task
 
 # The guide's own numbers where it gives any: 1000 iterations at 1e-5, 2 prompts of 8 samples.
 _DEFAULTS: Mapping[str, Value] = {
-    "reward": "tested",
     "iterations": 1000,
     "prompts_per_iteration": 2,
     "prompt_sampling": "uniform",
@@ -117,15 +116,21 @@ def load_config(env: Mapping[str, str]) -> tuple[Config, Task]:
 
     Raises:
         SettingError: A variable is wrong or unknown, or two contradict each other.
+        TrainerError: A task of one's own cannot be loaded.
     """
     given = from_environment(env)
-    task = load_task(str(given.get("task", "rust")))
+    task = load_task(
+        str(given.get("task", "rust")),
+        cast("str | None", given.get("reward_command")),
+        float(given.get("reward_timeout", REWARD_TIMEOUT)),
+    )
     objective = resolve_objective(
         cast("bool | None", given.get("use_maxrl")), cast("str | None", given.get("objective"))
     )
     is_shipped = "checkpoint" not in given
     values: dict[str, Value] = {
         **_DEFAULTS,
+        "reward": task.reward_profiles[0],
         "correctness_threshold": task.reference_threshold,
         "n_samples": _SAMPLES[OBJECTIVES[objective].algorithm],
         **(task.profile if is_shipped else {}),

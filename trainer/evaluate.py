@@ -35,8 +35,8 @@ def standard_error(values: Sequence[float]) -> float:
 def evaluate(policy: Policy, task: Task, config: Config, iteration: int) -> Evaluated:
     """Measure the policy on the task's held-out prompts.
 
-    "Pass" is the task's own level of correct, whatever reward the run trains on: the gated reward
-    above the reference threshold.
+    "Pass" is the task's own level of correct, whatever reward the run trains on: the gated reward,
+    or the score where the task gives one, above the reference threshold.
     """
     prompts = task.held_out_prompts(config.evaluation_prompts)
     seed_everything(config.seed, iteration, "evaluate")
@@ -83,4 +83,6 @@ def summarise(
 
 
 def _passes(verdict: Verdict, threshold: float) -> bool:
-    return verdict.unscored is None and tested(verdict).total > threshold
+    if verdict.unscored is not None:
+        return False
+    return (tested(verdict).total if verdict.score is None else verdict.score) > threshold

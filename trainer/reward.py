@@ -8,6 +8,7 @@ what a profile decides.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from trainer.errors import TrainerError
 from trainer.verdict import Verdict
 
 _PARSES = 8.0
@@ -60,4 +61,22 @@ def guide(verdict: Verdict) -> Reward:
     return Reward(components)
 
 
-PROFILES: Mapping[str, Callable[[Verdict], Reward]] = {"tested": tested, "guide": guide}
+def own(verdict: Verdict) -> Reward:
+    """The task's own number, as it is.
+
+    Raises:
+        TrainerError: The task gave none.
+    """
+    if verdict.score is None:
+        raise TrainerError(
+            "the task's verify gave a verdict without a score, which the reward profile own needs: "
+            "set Verdict.score, or declare reward_profiles = ('tested',)"
+        )
+    return Reward({"own": verdict.score})
+
+
+PROFILES: Mapping[str, Callable[[Verdict], Reward]] = {
+    "tested": tested,
+    "guide": guide,
+    "own": own,
+}

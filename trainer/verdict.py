@@ -18,6 +18,7 @@ class Verdict:
         refused: The construct for which the code was not compiled at all, for example `env!`.
         unscored: Why no verdict could be reached (a deadline, a dead compiler). The sample is then
             left out of its group, and nothing else here means anything.
+        score: The task's own reward, where it grades by itself; None where it does not.
     """
 
     parsed: bool
@@ -29,6 +30,12 @@ class Verdict:
     trivial: bool = False
     refused: str | None = None
     unscored: str | None = None
+    score: float | None = None
+
+    @property
+    def is_score_only(self) -> bool:
+        """A score and nothing else: no compiler and no tests stood behind it."""
+        return self.score is not None and self.compiled is None and not self.tests_total
 
     @property
     def passed(self) -> bool:

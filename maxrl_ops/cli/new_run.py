@@ -15,6 +15,7 @@ from maxrl_ops.settings import Home
 from maxrl_ops.wire.documents import RunSpec, utc_now
 from maxrl_ops.wire.rundir import DIRECTORY_MODE, RunDir, is_run_name, make_directories
 from maxrl_ops.wire.settings import HOME_ENV, Value
+from maxrl_ops.wire.task_spec import TaskSpec
 
 # The shipped model's checkpoints take 21 MB, its log and samples some more.
 _LEAST_FREE = 32 << 20
@@ -105,9 +106,9 @@ def _claim_next(home: Home, prefix: str) -> RunDir:
 
 
 def _prefix(settings: Mapping[str, Value], command: tuple[str, ...]) -> str:
-    """The task's name, or that of the program or script somebody runs."""
+    """The name of the task, its file or its module; or of the program or script somebody runs."""
     if not command:
-        return str(settings.get("task", "rust"))
+        return TaskSpec.parse(str(settings.get("task", "rust"))).stem
     stems = [Path(word).stem for word in command if not word.startswith("-")]
     telling = [stem for stem in stems if stem and not _INTERPRETERS.fullmatch(stem)]
     plain = re.sub(r"[^A-Za-z0-9_]+", "-", (telling or ["run"])[0]).strip("-_")[:40]

@@ -1,5 +1,6 @@
 """What can be found wrong before a run is made: a missing tool, a checkpoint that is none."""
 
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.wire import checkpoints
 from maxrl_ops.wire.rundir import RunDir
 from maxrl_ops.wire.settings import Value
+from maxrl_ops.wire.task_spec import Kind, TaskSpec
 
 _TOOLS = {
     "rustc": "see https://rustup.rs, or apt install rustc",
@@ -37,6 +39,50 @@ def check_tools(settings: Mapping[str, Value]) -> None:
                 f"the task rust needs {tool}, which is not on PATH: {remedy}; "
                 f"--task arithmetic needs no toolchain"
             )
+
+
+def resolve_task(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """`settings` with the paths of a task of one's own absolute: a trainer may run anywhere.
+
+    The task's code is the trainer's to import; nothing of it is looked at here.
+
+    Raises:
+        CommandError: A file or program is missing, or task and reward command do not go together.
+    """
+    resolved = dict(settings)
+    spec = TaskSpec.parse(str(settings.get("task", "rust")))
+    if spec.path is not None:
+        if not spec.path.is_file():
+            what = "is no file" if spec.path.exists() else "does not exist"
+            raise CommandError(f"--task {spec.text}: {spec.place} {what}", ExitCode.NOT_FOUND)
+        resolved["task"] = spec.absolute()
+    command = settings.get("reward_command")
+    if spec.kind is not Kind.PROMPTS:
+        if command is not None:
+            raise CommandError(
+                f"--reward-command goes with --task FILE.jsonl, and the task is {spec.text}: "
+                f"leave it out"
+            )
+    elif command is None:
+        raise CommandError(
+            f"--task {spec.text} has prompts and no reward: "
+            f"give --reward-command, such as 'python grade.py'"
+        )
+    else:
+        resolved["reward_command"] = _resolve_command(str(command))
+    return resolved
+
+
+def _resolve_command(text: str) -> str:
+    program, *arguments = shlex.split(text)
+    if shutil.which(program) is None:
+        raise CommandError(
+            f"--reward-command: there is no program {program!r} on PATH", ExitCode.NOT_FOUND
+        )
+    if "/" in program:
+        program = str(Path(program).absolute())
+    files = (str(Path(word).absolute()) if Path(word).is_file() else word for word in arguments)
+    return shlex.join([program, *files])
 
 
 def resolve_checkpoint(text: str) -> str:

@@ -40,6 +40,7 @@ def start(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
     job, mode = _job(options["job"]), _mode(options["mode"])
     settings = _settings(options)
     if command is None:
+        settings = preflight.resolve_task(settings)
         preflight.check_tools(settings)
     if "checkpoint" in settings:
         settings["checkpoint"] = preflight.resolve_checkpoint(str(settings["checkpoint"]))

@@ -13,6 +13,7 @@ from maxrl_ops.core.run_state import ENDED, State
 from maxrl_ops.core.sentence import describe
 from maxrl_ops.wire.documents import Heartbeat, RunSpec, SupervisorState
 from maxrl_ops.wire.record import Algorithm, Evaluated, IterationRecord
+from maxrl_ops.wire.task_spec import TaskSpec
 from trainer.objectives import OBJECTIVES
 
 SUPERVISOR_GONE = "supervisor_gone"
@@ -211,7 +212,7 @@ def _asked_for(spec: RunSpec) -> dict[str, Any]:
     values = {
         "objective": objective,
         "algorithm": _algorithm_of(objective),
-        "task": given.get("task") or (None if spec.command else "rust"),
+        "task": _task_name(given.get("task")) or (None if spec.command else "rust"),
         "target_iterations": given.get("iterations"),
         "threshold": given.get("correctness_threshold"),
         "weight_temperature": given.get("weight_temperature"),
@@ -219,6 +220,14 @@ def _asked_for(spec: RunSpec) -> dict[str, Any]:
         "model": given.get("checkpoint"),
     }
     return _known(values)
+
+
+def _task_name(given: object) -> str | None:
+    """The name that goes with a value of `--task`; a run.json may hold anything."""
+    try:
+        return None if given is None else TaskSpec.parse(str(given)).stem
+    except ValueError:
+        return None
 
 
 def _from_header(history: RunHistory) -> dict[str, Any]:

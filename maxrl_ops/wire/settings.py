@@ -6,9 +6,12 @@ algorithm's default); what a value may be is decided here, once.
 
 import math
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+
+from maxrl_ops.wire import task_spec
 
 Value = bool | int | float | str
 
@@ -109,6 +112,12 @@ def _pattern(key: str, pattern: str, allowed: str, help_text: str) -> Setting:
     return _setting(key, allowed, convert, help_text)
 
 
+def _command_line(text: str) -> str:
+    if not text.isprintable() or not shlex.split(text):
+        raise ValueError(text)
+    return text
+
+
 def _setting(key: str, allowed: str, convert: Callable[[str], Value], help_text: str) -> Setting:
     return Setting(key, f"MAXRL_{key.upper()}", allowed, convert, help_text)
 
@@ -122,8 +131,30 @@ SETTINGS: Mapping[str, Setting] = {
         _choice("objective", OBJECTIVE_NAMES, "The exact formula of the loss."),
         _choice("schedule", SCHEDULES, "Keep the objective, or begin with GRPO and hand over."),
         _integer("hand_over_after", 1, 10_000_000, "Iterations of GRPO before a hybrid's MaxRL."),
-        _choice("task", ("rust", "arithmetic"), "Where prompts and verdicts come from."),
-        _choice("reward", ("tested", "guide"), "Gated by tests, or the guide's plain scale."),
+        _setting(
+            "task",
+            task_spec.ALLOWED,
+            task_spec.parse_known,
+            "Where prompts and verdicts come from.",
+        ),
+        _choice(
+            "reward",
+            ("tested", "guide", "own"),
+            "Gated by tests, the guide's plain scale, or what an own task says.",
+        ),
+        _setting(
+            "reward_command",
+            "a program and its arguments",
+            _command_line,
+            "What rewards the completions of --task FILE.jsonl.",
+        ),
+        _number(
+            "reward_timeout",
+            0,
+            86_400,
+            "Seconds that an own task's reward may take for one batch.",
+            above=True,
+        ),
         _pattern(
             "checkpoint",
             r"[^\x00-\x1f]+",

@@ -192,7 +192,7 @@ def test_help_names_every_setting_with_its_allowed_values(
     assert run(["start", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "--evaluate-every VALUE" in text
-    assert "[rust or arithmetic]" in text
+    assert "[rust or arithmetic, module:function, file.py:function or file.jsonl]" in text
 
 
 def test_in_a_process_of_its_own_a_refusal_is_the_same(tmp_path: Path) -> None:

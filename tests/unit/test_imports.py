@@ -73,6 +73,7 @@ COMMAND_LINE = ("typer", "click", "rich")
         ("maxrl_ops.daemon", (*HEAVY, *COMMAND_LINE)),
         ("trainer.objectives", HEAVY),
         ("trainer.config", HEAVY),
+        ("trainer.tasks.worker", HEAVY),
     ],
 )
 def test_what_a_fresh_process_has_loaded(module: str, unwanted: tuple[str, ...]) -> None:

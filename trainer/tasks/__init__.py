@@ -1,9 +1,11 @@
-"""Tasks by name; a task's module is imported when it is chosen."""
+"""Tasks by name or by where they are; a task's module is imported when it is chosen."""
 
 from collections.abc import Mapping
 from importlib import import_module
 from typing import cast
 
+from maxrl_ops.wire.settings import SettingError
+from maxrl_ops.wire.task_spec import ALLOWED, Kind, TaskSpec
 from trainer.tasks.base import Task
 
 TASKS: Mapping[str, str] = {
@@ -11,14 +13,48 @@ TASKS: Mapping[str, str] = {
     "arithmetic": "trainer.tasks.arithmetic.task:ArithmeticTask",
 }
 
+# Seconds for the verdicts of a batch of somebody's own task.
+REWARD_TIMEOUT = 60.0
 
-def load_task(name: str) -> Task:
-    """Build the task called `name`.
+
+def load_task(
+    text: str, reward_command: str | None = None, reward_timeout: float = REWARD_TIMEOUT
+) -> Task:
+    """Build the task that `text`, a value of `--task`, stands for.
 
     Raises:
-        ValueError: There is no such task; the message names those there are.
+        SettingError: There is no such task, or a reward command where none belongs, or none.
+        TrainerError: A task of one's own cannot be loaded.
     """
-    if name not in TASKS:
-        raise ValueError(f"there is no task {name!r}: give {' or '.join(TASKS)}")
-    module, _, attribute = TASKS[name].partition(":")
-    return cast("Task", getattr(import_module(module), attribute)())
+    try:
+        spec = TaskSpec.parse(text)
+    except ValueError:
+        raise SettingError(f"there is no task {text!r}: give {ALLOWED}") from None
+    if reward_command is not None and spec.kind is not Kind.PROMPTS:
+        raise SettingError(
+            f"MAXRL_REWARD_COMMAND goes with MAXRL_TASK=FILE.jsonl, and the task is {text}: "
+            f"leave it out"
+        )
+    if spec.kind is Kind.SHIPPED:
+        module, _, attribute = TASKS[spec.place].partition(":")
+        return cast("Task", getattr(import_module(module), attribute)())
+    if spec.kind is Kind.PROMPTS:
+        from trainer.tasks.commanded import CommandTask  # noqa: PLC0415
+
+        if reward_command is None:
+            raise SettingError(
+                f"the task {text} has prompts and no reward: give MAXRL_REWARD_COMMAND, such as "
+                f"'python grade.py'"
+            )
+        return CommandTask(spec, reward_command, reward_timeout)
+    from trainer.tasks import user_code  # noqa: PLC0415
+    from trainer.tasks.guarded import GuardedTask  # noqa: PLC0415
+
+    return GuardedTask(user_code.load(spec), spec, reward_timeout)
+
+
+def close_task(task: Task) -> None:
+    """End what a task keeps running."""
+    close = getattr(task, "close", None)
+    if close is not None:
+        close()

@@ -59,7 +59,9 @@ def save(
         sizes = {str(path.relative_to(aside)): _flush(path) for path in _files(aside)}
         write_all(aside / CHECKPOINT_MARKER, marker(iteration, sizes, pass_at_1))
         fsync_directory(aside)
-        if not final.exists():
+        if all(other.path != final for other in complete(run)):
+            # What lies there is of no use to anybody: half of a checkpoint.
+            shutil.rmtree(final, ignore_errors=True)
             aside.rename(final)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

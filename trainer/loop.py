@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -26,7 +26,7 @@ from trainer.difficulty import CANDIDATES, Difficulty
 from trainer.errors import ExitCode, TrainerError
 from trainer.evaluate import evaluate
 from trainer.objectives import OBJECTIVES
-from trainer.policy import choose_device, load_policy
+from trainer.policy import Policy, choose_device, load_policy, others_memory, speaks_in_chat
 from trainer.run_log import RunLog
 from trainer.sampler import sample
 from trainer.samples_file import append_samples
@@ -88,7 +88,9 @@ class Trainer:
         resumed = checkpoints.newest(self.run_dir)
         for name in checkpoints.skipped(self.run_dir):
             log.write_foreign(f"checkpoint {name} is incomplete, and skipped\n")
-        self.policy = load_policy(str(resumed.model) if resumed else config.checkpoint, device)
+        if (busy := others_memory(device)) is not None:
+            log.write_foreign(f"{busy}\n")
+        self.policy = self._load(str(resumed.model) if resumed else config.checkpoint, device)
         self.optimizer = torch.optim.AdamW(
             self.policy.model.parameters(),
             lr=config.initial.learning_rate,
@@ -106,10 +108,11 @@ class Trainer:
             updates_per_batch=config.updates_per_batch,
             clip_low=config.clip_low,
             clip_high=config.clip_high,
+            gradient_checkpointing=config.gradient_checkpointing,
         )
         # The model that the run began with, whatever it has become since.
         has_reference = config.kl_coefficient > 0
-        self._reference = load_policy(config.checkpoint, device) if has_reference else None
+        self._reference = self._load(config.checkpoint, device) if has_reference else None
         self.done = resumed.iteration if resumed else 0
         self._difficulty: Difficulty | None = None
         if config.prompt_sampling == "difficulty":
@@ -120,6 +123,19 @@ class Trainer:
         self._hand_over = planned if config.schedule == "hybrid" else None
         self.control = ControlPort(self.run_dir, task, config.initial, self.done, self._hand_over)
         log.write(self._header(attempt, device_name, resumed.iteration if resumed else None))
+
+    def _load(self, checkpoint: str, device: torch.device) -> Policy:
+        config, policy = self.config, load_policy(checkpoint, device)
+        if config.gradient_checkpointing and not policy.is_llama_like:
+            raise TrainerError(
+                f"gradient_checkpointing: {policy.model.config.model_type} is not among the models "
+                f"whose layers this trainer can compute again; leave it out"
+            )
+        return replace(
+            policy,
+            precision=getattr(torch, config.precision),
+            is_chat=speaks_in_chat(policy, config.chat_template, is_chat_task=self.task.is_chat),
+        )
 
     def _header(self, attempt: int, device: str, resumed_from: int | None) -> RunStarted:
         config, state, task = self.config, self.control.state, self.task

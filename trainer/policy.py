@@ -14,7 +14,6 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from trainer.errors import ExitCode, TrainerError
 from trainer.llama.blocks import covers
 
-
 # More than a driver and its context take of a GPU that nobody uses.
 _OTHERS_BYTES = 1 << 30
 
@@ -91,6 +90,21 @@ def choose_device(asked: str) -> tuple[torch.device, str]:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise TrainerError(f"device {asked!r} is not available here; give --device cpu, or auto")
     return device, asked
+
+
+def speaks_in_chat(policy: Policy, asked: str, *, is_chat_task: bool) -> bool:
+    """Whether prompts are put to the model in its chat template: `asked` is auto, always or never.
+
+    Raises:
+        TrainerError: It is to be so always, and the tokenizer has no template.
+    """
+    has_template = bool(policy.tokenizer.chat_template)
+    if asked == "always" and not has_template:
+        raise TrainerError(
+            "chat_template=always: the checkpoint's tokenizer has no chat template; give auto or "
+            "never, or a checkpoint that was trained to chat"
+        )
+    return asked == "always" or (asked == "auto" and is_chat_task and has_template)
 
 
 def others_memory(device: torch.device) -> str | None:

@@ -23,6 +23,7 @@ class Words:
     threshold_bounds = (15.0, 30.0)
     reward_profiles = ("tested",)
     model_dir: Path | None = None
+    is_chat = False
     profile: Mapping[str, int | float | str] = {}
 
     def __init__(self, work: Work) -> None:

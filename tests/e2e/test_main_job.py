@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 from conftest import Installation, kill
@@ -131,15 +132,45 @@ def test_a_checkpoint_that_is_no_model_is_one_line(maxrl: Installation) -> None:
     assert str(fake) in line
 
 
+def train_alone(maxrl: Installation, run: Path, **env: str) -> "subprocess.CompletedProcess[str]":
+    """The trainer by itself, as a tool of one's own would start it."""
+    small = {"MAXRL_TASK": "arithmetic", "MAXRL_EVALUATION_PROMPTS": "6"}
+    return subprocess.run(
+        [maxrl.program.replace("maxrl-ops", "python"), "-P", "-m", "trainer"],
+        env={**maxrl.env, "MAXRL_RUN_DIR": str(run), **small, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def test_the_trainer_works_alone(maxrl: Installation) -> None:
     run = maxrl.home.parent / "alone"
-    env = {**maxrl.env, "MAXRL_RUN_DIR": str(run), "MAXRL_TASK": "arithmetic"}
-    env |= {"MAXRL_ITERATIONS": "1", "MAXRL_EVALUATION_PROMPTS": "6"}
-    python = maxrl.program.replace("maxrl-ops", "python")
-    done = subprocess.run(
-        [python, "-P", "-m", "trainer"], env=env, capture_output=True, text=True, check=False
-    )
+    done = train_alone(maxrl, run, MAXRL_ITERATIONS="1")
     assert done.returncode == 0, done.stderr
     log = (run / "trainer.log").read_text()
     assert log.endswith("Run finished: 1 iterations\n")
     assert done.stdout == log
+
+
+def test_an_incomplete_checkpoint_is_skipped_and_said(maxrl: Installation) -> None:
+    run = maxrl.home.parent / "alone"
+    settings = {"MAXRL_CHECKPOINT_EVERY": "2", "MAXRL_EVALUATE_EVERY": "0"}
+    assert train_alone(maxrl, run, MAXRL_ITERATIONS="4", **settings).returncode == 0
+    optimizer = run / "checkpoints/000004/optimizer.pt"
+    whole = optimizer.stat().st_size
+    optimizer.write_bytes(optimizer.read_bytes()[:-1])
+    assert train_alone(maxrl, run, MAXRL_ITERATIONS="5", **settings).returncode == 0
+    log = (run / "trainer.log").read_text().partition("Run finished: 4 iterations\n")[2]
+    assert "| checkpoint 000004 is incomplete, and skipped\n" in log
+    assert "\nResumed from: 2\n" in log
+    assert re.findall(r"^Iteration (\d+)/", log, re.M) == ["3", "4", "5"]
+    assert "\nCheckpoint 4: saved" in log
+    assert optimizer.stat().st_size == whole
+
+
+def test_what_the_trainer_cannot_do_with_a_model_is_one_line(maxrl: Installation) -> None:
+    run = maxrl.home.parent / "alone"
+    done = train_alone(maxrl, run, MAXRL_CHAT_TEMPLATE="always")
+    assert done.returncode == 2
+    assert "Run failed: chat_template=always: the checkpoint's tokenizer has no" in done.stdout

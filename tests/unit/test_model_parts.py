@@ -18,7 +18,7 @@ from trainer.batch import judge, terms_of
 from trainer.config import Config, load_config
 from trainer.errors import ExitCode, TrainerError
 from trainer.objectives import OBJECTIVES
-from trainer.policy import Policy, choose_device, load_policy
+from trainer.policy import Policy, choose_device, load_policy, others_memory, speaks_in_chat
 from trainer.sampler import Completion, sample
 from trainer.seeds import seed_everything
 from trainer.tasks import load_task
@@ -407,3 +407,70 @@ def test_every_task_ships_a_model_that_loads() -> None:
         assert directory is not None
         assert sum(p.stat().st_size for p in directory.iterdir()) < 4 << 20
         load_policy(str(directory), torch.device("cpu"))
+
+
+# --- How the model computes, and how it is spoken to ----------------------------------------------
+
+TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}=>"
+
+
+@pytest.mark.parametrize(
+    ("template", "asked", "is_chat_task", "expected"),
+    [
+        (None, "auto", True, "3+4="),
+        (TEMPLATE, "auto", True, "<user>3+4==>"),
+        (TEMPLATE, "auto", False, "3+4="),
+        (TEMPLATE, "always", False, "<user>3+4==>"),
+        (TEMPLATE, "never", True, "3+4="),
+    ],
+)
+def test_prompts_in_the_chat_template(
+    policy: Policy, template: str | None, asked: str, is_chat_task: bool, expected: str
+) -> None:
+    policy.tokenizer.chat_template = template
+    chat = replace(policy, is_chat=speaks_in_chat(policy, asked, is_chat_task=is_chat_task))
+    assert chat.encode("3+4=") == tuple(policy.tokenizer(expected)["input_ids"])
+
+
+def test_no_template_to_speak_in(policy: Policy) -> None:
+    with pytest.raises(TrainerError, match="has no chat template"):
+        speaks_in_chat(policy, "always", is_chat_task=True)
+
+
+def test_bfloat16_is_nearly_float32(policy: Policy, job: tuple[Config, Task]) -> None:
+    half = replace(policy, precision=torch.bfloat16)
+    completions = [c for group in drawn(half, job[1]) for c in group]
+    with torch.no_grad():
+        torch.testing.assert_close(
+            log_probs_of(half, completions), log_probs_of(policy, completions), rtol=0.05, atol=0.2
+        )
+    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1e-4)
+    before = copy.deepcopy(policy.model.state_dict())
+    result = train_step(half, optimizer, [Term(completions[0], 1.0)], StepOptions())
+    assert result.skipped is None
+    after = policy.model.state_dict()
+    assert {value.dtype for value in after.values()} == {torch.float32}
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_layers_computed_twice_give_the_same_gradients(
+    policy: Policy, job: tuple[Config, Task]
+) -> None:
+    if not policy.is_llama_like:
+        pytest.skip("transformers' layers are not computed again")
+    config, task = job
+    terms = terms_of(judge(drawn(policy, task, 8), task, "tested"), config.initial)
+    once, _ = gradients(policy, terms, StepOptions())
+    twice, _ = gradients(policy, terms, StepOptions(gradient_checkpointing=True))
+    assert all(torch.equal(once[name], twice[name]) for name in once)
+
+
+def test_a_gpu_that_somebody_uses_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    gib = 1 << 30
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (60 * gib, 80 * gib))
+    said = others_memory(torch.device("cuda:1"))
+    assert said is not None
+    assert said.startswith("cuda:1: 20.0 of 80.0 GiB are in use by others")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (79.5 * gib, 80 * gib))
+    assert others_memory(torch.device("cuda:1")) is None
+    assert others_memory(torch.device("cpu")) is None

@@ -228,6 +228,7 @@ class Mine:
     threshold_bounds = (0, 1)
     reward_profiles = ("own",)
     model_dir = None
+    is_chat = False
     profile = {}
     def prepare(self): pass
     def training_prompts(self, rng, count): return self.held_out_prompts(count)

@@ -154,9 +154,7 @@ def _recomputed(function: Callable[..., Any], *arguments: Any) -> Any:
     return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
 
 
-def _layer(
-    module: Any, shape: Shape, x: Tensor, rotation: Rotation, batch: _Batch
-) -> Tensor:
+def _layer(module: Any, shape: Shape, x: Tensor, rotation: Rotation, batch: _Batch) -> Tensor:
     layer = Layer.of(module, shape)
     grouped = layer.shape.kv_heads != layer.shape.heads
     parts = layer.attend_with(x, rotation)

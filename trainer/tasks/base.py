@@ -38,6 +38,7 @@ class Task(Protocol):
         threshold_bounds: Lowest and highest correctness threshold a control may ask for.
         reward_profiles: Names of trainer.reward.PROFILES that make sense for its verdicts.
         model_dir: The small model shipped with the task, or None.
+        is_chat: Prompts are what a person says: a model with a chat template is spoken to in it.
         profile: Settings of the job on that shipped model (keys as in maxrl_ops.wire.settings).
     """
 
@@ -47,6 +48,7 @@ class Task(Protocol):
     threshold_bounds: tuple[float, float]
     reward_profiles: tuple[str, ...]
     model_dir: Path | None
+    is_chat: bool
     profile: Mapping[str, int | float | str]
 
     def prepare(self) -> None:

@@ -41,6 +41,7 @@ class GuardedTask:
         self.reward_profiles = tuple(task.reward_profiles)
         self.model_dir: Path | None = task.model_dir
         self.profile = task.profile
+        self.is_chat = bool(task.is_chat)
         self._task, self._spec, self._seconds = task, spec, seconds
         self._worker: Child | None = None
 

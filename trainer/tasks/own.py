@@ -43,8 +43,10 @@ class ScoredTask:
         reference_threshold: float = REFERENCE_THRESHOLD,
         reward_grid: Sequence[float] = REWARD_GRID,
         threshold_bounds: tuple[float, float] = THRESHOLD_BOUNDS,
+        is_chat: bool = True,
     ) -> None:
         self.name = name
+        self.is_chat = is_chat
         self.reference_threshold = reference_threshold
         self.reward_grid = tuple(reward_grid)
         self.threshold_bounds = threshold_bounds
@@ -83,6 +85,8 @@ class OwnTask(ScoredTask):
         reward_grid: Rewards, ascending, at which the log counts how many samples lie above.
         threshold_bounds: Lowest and highest correctness threshold that may be asked for.
         stop: The answer ends just past this text; without it, where the model ends.
+        is_chat: The prompts are messages to the model, where it has a chat template; otherwise
+            they are texts that it continues.
 
     Raises:
         ValueError: There are fewer than two prompts, or two with one id.
@@ -99,6 +103,7 @@ class OwnTask(ScoredTask):
         reward_grid: Sequence[float] = REWARD_GRID,
         threshold_bounds: tuple[float, float] = THRESHOLD_BOUNDS,
         stop: str | None = None,
+        is_chat: bool = True,
     ) -> None:
         super().__init__(
             [_as_prompt(each) for each in prompts],
@@ -106,6 +111,7 @@ class OwnTask(ScoredTask):
             reference_threshold=reference_threshold,
             reward_grid=reward_grid,
             threshold_bounds=threshold_bounds,
+            is_chat=is_chat,
         )
         if not callable(reward):
             raise TypeError(f"reward is a {type(reward).__name__}, not a function")

@@ -157,6 +157,7 @@ _ATTRIBUTES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         f"one or more of {', '.join(PROFILES)}",
     ),
     "model_dir": (lambda v: v is None or isinstance(v, Path), "a pathlib.Path or None"),
+    "is_chat": (lambda v: isinstance(v, bool), "True where prompts are messages to the model"),
     "profile": (
         lambda v: isinstance(v, Mapping) and all(key in SETTINGS for key in v),
         "settings by their keys, or {}",

@@ -38,6 +38,7 @@ class ArithmeticTask:
     threshold_bounds = (15.0, 30.0)
     reward_profiles = ("tested",)
     model_dir: Path | None = Path(__file__).parent / "model"
+    is_chat = False
     profile: Mapping[str, int | float | str] = {
         "iterations": 60,
         "prompts_per_iteration": 16,

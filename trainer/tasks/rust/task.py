@@ -33,6 +33,7 @@ class RustTask:
     threshold_bounds = (15.0, 30.0)
     reward_profiles = ("tested", "guide")
     model_dir: Path | None = Path(__file__).parent / "model"
+    is_chat = False
     profile: Mapping[str, int | float | str] = {
         "iterations": 40,
         "prompts_per_iteration": 8,

@@ -21,6 +21,7 @@ from trainer.errors import ExitCode, TrainerError
 from trainer.run_log import RunLog
 from trainer.tasks import close_task
 from trainer.tasks.base import Task
+from trainer.threads import wait_briefly
 from trainer.verify.errors import VerifierUnavailable
 
 
@@ -95,6 +96,7 @@ def _refuse(message: str, code: ExitCode) -> ExitCode:
 
 def _train(config: Config, task: Task, log: RunLog, stop: _StopFlag) -> ExitCode:
     """Train to the end; whatever ends it early stands in the log as one line."""
+    wait_briefly(os.environ)
     # torch and transformers: seconds, and only for a run whose configuration is right.
     from trainer.loop import Trainer  # noqa: PLC0415
 

@@ -30,7 +30,7 @@ from trainer.policy import Policy, choose_device, load_policy, others_memory, sp
 from trainer.run_log import RunLog
 from trainer.sampler import sample
 from trainer.samples_file import append_samples
-from trainer.seeds import derive_seed, seed_everything
+from trainer.seeds import derive_seed, repeat_exactly, seed_everything
 from trainer.tasks.base import Prompt, Task
 from trainer.update import StepOptions, UpdateResult, train_step
 
@@ -84,6 +84,7 @@ class Trainer:
         self.watch = Stopwatch(self.run_dir)
         Heartbeat("load", 0, utc_now()).save(self.run_dir)
         device, device_name = choose_device(config.device)
+        repeat_exactly(device)
         task.prepare()
         resumed = checkpoints.newest(self.run_dir)
         for name in checkpoints.skipped(self.run_dir):

@@ -1,4 +1,4 @@
-"""Randomness: every draw comes from a seed derived from the run's seed and its position."""
+"""What makes a run repeatable: seeds derived from its seed and the position, and fixed sums."""
 
 import hashlib
 import random
@@ -17,3 +17,16 @@ def seed_everything(seed: int, iteration: int, purpose: str) -> None:
     derived = derive_seed(seed, iteration, purpose)
     torch.manual_seed(derived)
     random.seed(derived)
+
+
+def repeat_exactly(device: torch.device) -> None:
+    """Have the same work give the same bits on a CPU, however its threads are scheduled.
+
+    Without it the gradient of indexing is summed by whichever thread comes first. On a GPU it would
+    refuse, or slow down, what is needed; there a resumed run is close, not equal.
+    """
+    if device.type != "cpu":
+        return
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    # It would also write into all memory that is about to be written anyway.
+    torch.utils.deterministic.fill_uninitialized_memory = False

@@ -54,18 +54,20 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """The rotary embedding of some positions: cosines and sines, (..., 1, head_dim)."""
+    """The rotary embedding of some positions: cosines and sines, (..., 1, head_dim / 2)."""
 
     cos: Tensor
     sin: Tensor
 
     @staticmethod
     def table(model: Any, length: int) -> "Rotation":
-        """Of the positions 0 to `length` - 1: (length, 1, head_dim)."""
+        """Of the positions 0 to `length` - 1: (length, 1, head_dim / 2)."""
         weight = model.model.embed_tokens.weight
         positions = torch.arange(length, device=weight.device)[None]
         cos, sin = model.model.rotary_emb(weight, positions)
-        return Rotation(cos[0][:, None], sin[0][:, None])
+        # What transformers gives is the same for both halves of a head.
+        half = cos.shape[-1] // 2
+        return Rotation(cos[0, :, None, :half], sin[0, :, None, :half])
 
     def at(self, positions: Tensor) -> "Rotation":
         """Of each of `positions`."""
@@ -74,13 +76,13 @@ class Rotation:
     def turn(self, x: Tensor) -> Tensor:
         """Rotate the heads of `x` (..., heads, head_dim)."""
         first, second = x.chunk(2, -1)
-        return x * self.cos + torch.cat((-second, first), -1) * self.sin
+        turned = (first * self.cos - second * self.sin, second * self.cos + first * self.sin)
+        return torch.cat(turned, -1).to(x.dtype)
 
 
 def normalise(norm: Any, x: Tensor) -> Tensor:
     """Root mean square normalisation by the last dimension, with the weights of `norm`."""
-    weight: Tensor = norm.weight
-    return rms_norm(x, (x.shape[-1],), weight, norm.variance_epsilon)
+    return rms_norm(x, (x.shape[-1],), norm.weight.to(x.dtype), norm.variance_epsilon)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +110,14 @@ class Layer:
         attention, shape = self.module.self_attn, self.shape
         normed = normalise(self.module.input_layernorm, x)
         heads = linear(normed, *self.queries_keys_values).view(*x.shape[:-1], -1, shape.head_dim)
-        sizes = [shape.heads, shape.kv_heads, shape.kv_heads]
-        queries, keys, values = torch.split(heads, sizes, -2)
+        turning, values = heads.split([shape.heads + shape.kv_heads, shape.kv_heads], -2)
+        sizes = [shape.heads, shape.kv_heads]
         if hasattr(attention, "q_norm"):
-            queries = normalise(attention.q_norm, queries)
-            keys = normalise(attention.k_norm, keys)
-        return rotation.turn(queries), rotation.turn(keys), values
+            queries, keys = turning.split(sizes, -2)
+            normed_heads = normalise(attention.q_norm, queries), normalise(attention.k_norm, keys)
+            turning = torch.cat(normed_heads, -2)
+        queries, keys = rotation.turn(turning).split(sizes, -2)
+        return queries, keys, values
 
     def after_attention(self, x: Tensor, attended: Tensor) -> Tensor:
         """The rest of the layer: the output projection, and the gated feed-forward network."""

@@ -46,7 +46,7 @@ class _Block:
     def pack(self, block: Tensor) -> Tensor:
         """(sequences, heads, width, head_dim) -> (tokens, heads * head_dim)."""
         rows = block.transpose(1, 2).reshape(len(self.lengths) * self.width, -1)
-        return rows if self.where is None else rows[self.where]
+        return rows if self.where is None else rows.index_select(0, self.where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def hidden_states(
             x = _recomputed(_layer, module, shape, x, rotation, batch)
         else:
             x = _layer(module, shape, x, rotation, batch)
-    return normalise(model.model.norm, x[batch.predicting])
+    return normalise(model.model.norm, x.index_select(0, batch.predicting))
 
 
 def _lay_out(sequences: Sequence[tuple[Sequence[int], Sequence[int]]], like: Tensor) -> _Batch:
@@ -165,8 +165,8 @@ def _layer(module: Any, shape: Shape, x: Tensor, rotation: Rotation, batch: _Bat
     attended = batch.prompts.pack(seen)
     if batch.completions is not None:
         own_q, own_k, own_v = (batch.completions.pad(part[ends:]) for part in parts)
-        keys = torch.cat((k[batch.prompt_of], own_k), 2)
-        values = torch.cat((v[batch.prompt_of], own_v), 2)
+        keys = torch.cat((k.index_select(0, batch.prompt_of), own_k), 2)
+        values = torch.cat((v.index_select(0, batch.prompt_of), own_v), 2)
         seen = scaled_dot_product_attention(
             own_q, keys, values, attn_mask=batch.bias, enable_gqa=grouped
         )

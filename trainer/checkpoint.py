@@ -10,12 +10,13 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import torch
 
-from maxrl_ops.wire.checkpoints import Checkpoint, best, complete, marker
+from maxrl_ops.wire.checkpoints import Checkpoint, best, complete, marker, newest
 from maxrl_ops.wire.rundir import (
     CHECKPOINT_MARKER,
     DIRECTORY_MODE,
@@ -24,6 +25,7 @@ from maxrl_ops.wire.rundir import (
     write_all,
 )
 from trainer.difficulty import Difficulty
+from trainer.errors import ExitCode, TrainerError
 from trainer.policy import Policy
 
 _KEPT = 2
@@ -40,16 +42,20 @@ def save(
     pass_at_1: float | None = None,
     kept: Collection[int] = (),
     difficulty: Difficulty | None = None,
+    identity: Mapping[str, str] | None = None,
 ) -> Checkpoint:
     """Write the checkpoint after `iteration`; drop all but the newest few, the best, and `kept`.
 
-    `pass_at_1` is that of the held-out evaluation at this iteration, if there was one.
+    `pass_at_1` is that of the held-out evaluation at this iteration, if there was one; `identity`
+    is what a run that resumes from here must have in common with this one.
 
     Raises:
         OSError: It could not be written; what was there before still is.
     """
+    began = time.monotonic()
     final = run.checkpoints / f"{iteration:06d}"
     aside = run.checkpoints / f".{final.name}.{os.getpid()}"
+    shutil.rmtree(aside, ignore_errors=True)  # a killed one's, of the same process id
     _check_space(run, policy)
     try:
         aside.mkdir(mode=DIRECTORY_MODE, parents=True)
@@ -57,7 +63,9 @@ def save(
         if difficulty is not None:
             write_all(aside / _DIFFICULTY, json.dumps(difficulty.to_json()).encode())
         sizes = {str(path.relative_to(aside)): _flush(path) for path in _files(aside)}
-        write_all(aside / CHECKPOINT_MARKER, marker(iteration, sizes, pass_at_1))
+        seconds = time.monotonic() - began
+        saved = Checkpoint(iteration, final, pass_at_1, identity or {}, seconds)
+        write_all(aside / CHECKPOINT_MARKER, marker(saved, sizes))
         fsync_directory(aside)
         if all(other.path != final for other in complete(run)):
             # What lies there is of no use to anybody: half of a checkpoint.
@@ -67,7 +75,7 @@ def save(
         shutil.rmtree(aside, ignore_errors=True)
     fsync_directory(run.checkpoints)
     _prune(run, kept)
-    return Checkpoint(iteration, final, pass_at_1)
+    return saved
 
 
 def _write_by_libraries(directory: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
@@ -81,9 +89,26 @@ def _write_by_libraries(directory: Path, policy: Policy, optimizer: torch.optim.
 
 
 def restore_optimizer(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) -> None:
-    """Load the optimizer's state as it was when `checkpoint` was saved."""
-    state = torch.load(checkpoint.path / "optimizer.pt", weights_only=True)
-    optimizer.load_state_dict(state)
+    """Load the optimizer's state as it was when `checkpoint` was saved, on whatever device.
+
+    Raises:
+        TrainerError: It cannot be read, or is another model's.
+    """
+    path = checkpoint.path / "optimizer.pt"
+    kernels = [group.get("fused") for group in optimizer.param_groups]
+    try:
+        optimizer.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        # torch, zipfile and pickle each raise kinds of their own for a bad file.
+        detail = " ".join(str(error).split())[:200] or type(error).__name__
+        raise TrainerError(
+            f"{path} cannot be loaded: {detail}; remove {checkpoint.path} to resume from the one "
+            f"before",
+            ExitCode.CRASHED,
+        ) from error
+    for group, fused in zip(optimizer.param_groups, kernels, strict=True):
+        # Of the device that it was saved on.
+        group["fused"] = fused
 
 
 def restore_difficulty(checkpoint: Checkpoint) -> Difficulty:
@@ -131,5 +156,15 @@ def _prune(run: RunDir, kept: Collection[int]) -> None:
         # The marker goes first: a half-deleted checkpoint must not look complete.
         (checkpoint.path / CHECKPOINT_MARKER).unlink()
         shutil.rmtree(checkpoint.path, ignore_errors=True)
+    clear_leftovers(run)
+
+
+def clear_leftovers(run: RunDir) -> None:
+    """Drop what a killed trainer was about to save or to drop; only with the run's lock held."""
     for leftover in run.checkpoints.glob(".*"):
         shutil.rmtree(leftover, ignore_errors=True)
+    last = newest(run)
+    for path in run.checkpoints.glob("[0-9]*"):
+        is_past = last is not None and path.name < last.path.name
+        if is_past and not (path / CHECKPOINT_MARKER).exists():
+            shutil.rmtree(path, ignore_errors=True)

@@ -146,6 +146,12 @@ def load_config(env: Mapping[str, str]) -> tuple[Config, Task]:
             f"MAXRL_SCHEDULE={values['schedule']} hands over to MaxRL, {objective} is a GRPO "
             f"objective: leave one of them out"
         )
+    after, iterations = int(values["hand_over_after"]), int(values["iterations"])
+    if values["schedule"] == "hybrid" and after >= iterations:
+        raise SettingError(
+            f"MAXRL_HAND_OVER_AFTER={after} would never hand over in {iterations} iterations: give "
+            f"less, or more of MAXRL_ITERATIONS"
+        )
     if is_shipped and task.model_dir is None:
         raise SettingError(f"the task {task.name} ships no model: give MAXRL_CHECKPOINT")
     return _build(values, objective, task, Path(env.get(RUN_DIR_ENV, "maxrl-run"))), task

@@ -49,6 +49,7 @@ class ControlPort:
         revision: The newest control that was applied; 0 before the first.
         is_paused: Whether the run is to wait until another control lets it go on.
         wants_checkpoint: Whether what came last asks for one; whoever saves it takes that back.
+        wants_stop: Whether this attempt is to end at the boundary; a resumed one is not.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class ControlPort:
         self._recorded = read_applied(run.applied)
         self.state = initial
         self.revision = 0
-        self.is_paused = self.wants_checkpoint = False
+        self.is_paused = self.wants_checkpoint = self.wants_stop = False
         self._seen = 0
         for applied in self._recorded:
             if applied.iteration <= resumed_from:
@@ -91,7 +92,9 @@ class ControlPort:
 
     def poll(self, iteration: int) -> list[Echo]:
         """What control/ asks for beyond all that is known, in force from `iteration` on."""
-        return [self._use(applied) for applied in self._poll(iteration)]
+        found = self._poll(iteration)
+        self.wants_stop |= any(a.rejected is None and a.lifecycle == "stop" for a in found)
+        return [self._use(applied) for applied in found]
 
     def _plan(self, hand_over: HandOver) -> None:
         """Publish the planned switch like any other wish, on top of what is wished by then."""

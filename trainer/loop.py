@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from maxrl_ops.wire import checkpoints
+from maxrl_ops.wire.checkpoints import Checkpoint
 from maxrl_ops.wire.documents import Heartbeat, utc_now
 from maxrl_ops.wire.record import (
     CheckpointSaved,
@@ -86,7 +87,11 @@ class Trainer:
         device, device_name = choose_device(config.device)
         repeat_exactly(device)
         task.prepare()
+        checkpoint.clear_leftovers(self.run_dir)
         resumed = checkpoints.newest(self.run_dir)
+        self._identity = {"task": task.name, "reward": config.reward, "seed": str(config.seed)}
+        if resumed is not None:
+            self._check_identity(resumed)
         for name in checkpoints.skipped(self.run_dir):
             log.write_foreign(f"checkpoint {name} is incomplete, and skipped\n")
         if (busy := others_memory(device)) is not None:
@@ -124,6 +129,21 @@ class Trainer:
         self._hand_over = planned if config.schedule == "hybrid" else None
         self.control = ControlPort(self.run_dir, task, config.initial, self.done, self._hand_over)
         log.write(self._header(attempt, device_name, resumed.iteration if resumed else None))
+        if resumed is not None and resumed.seconds is not None and not log.tells_of(resumed):
+            # Killed between saving it and saying so.
+            log.write(CheckpointSaved(resumed.iteration, resumed.seconds))
+
+    def _check_identity(self, resumed: Checkpoint) -> None:
+        """Refuse to go on with another run's weights."""
+        theirs = {key: resumed.identity.get(key, own) for key, own in self._identity.items()}
+        if theirs != self._identity:
+            told = ", ".join(f"{key} {value}" for key, value in theirs.items())
+            ours = ", ".join(f"{key} {value}" for key, value in self._identity.items())
+            raise TrainerError(
+                f"{self.run_dir.path} holds a run with {told}, and this one has {ours}: give "
+                f"MAXRL_RUN_DIR another directory",
+                ExitCode.IN_USE,
+            )
 
     def _load(self, checkpoint: str, device: torch.device) -> Policy:
         config, policy = self.config, load_policy(checkpoint, device)
@@ -174,7 +194,7 @@ class Trainer:
             self._evaluate(0)
         for iteration in range(self.done + 1, self.config.iterations + 1):
             self._obey(iteration)
-            if self._stop_requested():
+            if self._is_to_stop():
                 self._save(self.done)
                 self.log.write(RunEnded("stopped", f"after iteration {self.done}"))
                 return ExitCode.STOPPED
@@ -197,11 +217,15 @@ class Trainer:
         self._save_as_asked()
         if self.control.is_paused:
             self.watch.enter("pause")
-        while self.control.is_paused and not self._stop_requested():
+        while self.control.is_paused and not self._is_to_stop():
             time.sleep(_PAUSE_POLL_SECONDS)
             for echo in self.control.poll(iteration):
                 self.log.write(echo)
             self._save_as_asked()
+
+    def _is_to_stop(self) -> bool:
+        """By a signal, or by a control: without a supervisor nobody else heeds that."""
+        return self._stop_requested() or self.control.wants_stop
 
     def _save_as_asked(self) -> None:
         if self.control.wants_checkpoint:
@@ -287,9 +311,8 @@ class Trainer:
             return
         self.watch.iteration = iteration
         self.watch.enter("checkpoint")
-        began = time.monotonic()
         try:
-            checkpoint.save(
+            saved = checkpoint.save(
                 self.run_dir,
                 iteration,
                 self.policy,
@@ -297,6 +320,7 @@ class Trainer:
                 pass_at_1,
                 self._kept(),
                 self._difficulty,
+                self._identity,
             )
         except OSError as error:
             raise TrainerError(
@@ -305,7 +329,7 @@ class Trainer:
                 ExitCode.CRASHED,
             ) from error
         self._saved = iteration
-        self.log.write(CheckpointSaved(iteration, time.monotonic() - began))
+        self.log.write(CheckpointSaved(iteration, saved.seconds or 0.0))
 
 
 def _is_due(iteration: int, every: int) -> bool:

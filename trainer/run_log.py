@@ -9,12 +9,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from maxrl_ops.wire.checkpoints import Checkpoint
 from maxrl_ops.wire.logformat import foreign, render
 from maxrl_ops.wire.record import Event
 from maxrl_ops.wire.rundir import FILE_MODE, RunDir
 
 # A line that never ends must not collect in memory.
 _LONGEST_FOREIGN_LINE = 8 * 1024
+# Where the newest checkpoint is told of, if it is: what follows it is less than an iteration or so.
+_TAIL = 1024 * 1024
 
 
 class RunLog:
@@ -53,6 +56,12 @@ class RunLog:
             os.write(self._descriptor, data[written:])
         if self._echo is not None:
             os.write(self._echo, data)
+
+    def tells_of(self, checkpoint: Checkpoint) -> bool:
+        """Whether the log's end says that `checkpoint` was saved."""
+        size = os.fstat(self._descriptor).st_size
+        tail = os.pread(self._descriptor, _TAIL, max(0, size - _TAIL))
+        return f"\nCheckpoint {checkpoint.iteration}: ".encode() in tail
 
     def close(self) -> None:
         """Close the descriptor."""

@@ -29,4 +29,4 @@ def repeat_exactly(device: torch.device) -> None:
         return
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     # It would also write into all memory that is about to be written anyway.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

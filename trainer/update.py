@@ -67,7 +67,7 @@ class UpdateResult:
         entropy: Mean entropy of the next-token distribution over the trained tokens, in nats.
         kl: Mean divergence from the reference over the trained tokens, in nats (k3, which is never
             negative); None without a reference.
-        skipped: Why the step was not taken, or None.
+        skipped: Why a step was not taken, or None.
     """
 
     loss: float
@@ -88,18 +88,20 @@ def train_step(
 
     The first step is on-policy: by the policy that drew the samples, temperature included. Those
     after it, where `updates_per_batch` asks for any, use each token's probability ratio to that
-    policy instead, clipped. A loss or gradient that is not finite changes nothing, and is the last.
+    policy instead, clipped. A step whose loss or gradient is not finite is not taken, and is the
+    last of its batch.
     """
     chunks = [_Chunk(part) for part in _chunks(terms, _tokens_at_once(policy))]
     tokens = sum(len(term.completion.ids) for term in terms)
     first: UpdateResult | None = None
-    for _ in range(options.updates_per_batch):
+    for step in range(1, options.updates_per_batch + 1):
         optimizer.zero_grad(set_to_none=True)
         found = _backward(policy, chunks, tokens, options, reference)
         first = first or found
         if not (math.isfinite(found.loss) and math.isfinite(found.grad_norm)):
             optimizer.zero_grad(set_to_none=True)
-            why = f"loss {found.loss:.6g}, grad norm {found.grad_norm:.6g}"
+            which = f" at step {step} of {options.updates_per_batch}" if step > 1 else ""
+            why = f"loss {found.loss:.6g}, grad norm {found.grad_norm:.6g}{which}"
             return replace(first, skipped=why)
         optimizer.step()
     if first is None:

@@ -131,6 +131,10 @@ def _new(
             f"trainer cannot be changed while it runs"
         )
     before = {**asdict(wished), "lifecycle": control_writer.lifecycle(run)}
+    if (before["lifecycle"], changes.get("lifecycle")) == ("pause", "checkpoint"):
+        raise CommandError(
+            f"{run.name} is paused, and saved a checkpoint when it was: nothing to save since"
+        )
     return {key: value for key, value in changes.items() if before[key] != value}
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from maxrl_ops.wire.rundir import CHECKPOINT_MARKER, RunDir
@@ -15,11 +15,15 @@ class Checkpoint:
     Attributes:
         path: Its directory.
         pass_at_1: Of the held-out evaluation at that iteration, 0 to 1; None without one.
+        identity: What makes the run another one where it differs: task, reward, seed.
+        seconds: How long saving took; None where nobody measured.
     """
 
     iteration: int
     path: Path
     pass_at_1: float | None = None
+    identity: Mapping[str, str] = field(default_factory=dict)
+    seconds: float | None = None
 
     @property
     def model(self) -> Path:
@@ -27,9 +31,15 @@ class Checkpoint:
         return self.path / "model"
 
 
-def marker(iteration: int, files: Mapping[str, int], pass_at_1: float | None) -> bytes:
+def marker(checkpoint: Checkpoint, files: Mapping[str, int]) -> bytes:
     """The content of the file that makes a checkpoint complete; `files` gives sizes in bytes."""
-    document = {"iteration": iteration, "files": dict(files), "pass_at_1": pass_at_1}
+    document = {
+        "iteration": checkpoint.iteration,
+        "files": dict(files),
+        "pass_at_1": checkpoint.pass_at_1,
+        "identity": dict(checkpoint.identity),
+        "seconds": checkpoint.seconds,
+    }
     return json.dumps(document, indent=1).encode()
 
 
@@ -46,7 +56,13 @@ def _complete(run: RunDir) -> Iterator[Checkpoint]:
             files = document.get("files", {}).items()
             if all((path / name).stat().st_size == size for name, size in files):
                 iteration = int(document.get("iteration", path.name))
-                yield Checkpoint(iteration, path, document.get("pass_at_1"))
+                yield Checkpoint(
+                    iteration,
+                    path,
+                    document.get("pass_at_1"),
+                    dict(document.get("identity", {})),
+                    document.get("seconds"),
+                )
         except (OSError, ValueError, TypeError, AttributeError):
             continue
 

@@ -9,6 +9,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -127,9 +128,10 @@ def _text(raw: Mapping[str, object], key: str) -> str:
 
 def _number(raw: Mapping[str, object], key: str) -> float:
     value = raw.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise DocumentError(f"{key} is not a finite number")
-    return float(value)
+    with suppress(OverflowError):  # a whole number beyond all floats
+        if not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value):
+            return float(value)
+    raise DocumentError(f"{key} is not a finite number")
 
 
 def _whole(raw: Mapping[str, object], key: str) -> int:

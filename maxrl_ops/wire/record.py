@@ -184,7 +184,7 @@ class ControlRejected:
 
 @dataclass(frozen=True, slots=True)
 class UpdateSkipped:
-    """Loss or gradient was not finite; the weights stayed as they were."""
+    """Loss or gradient was not finite: that step was not taken, nor another on its batch."""
 
     iteration: int
     reason: str

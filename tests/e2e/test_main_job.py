@@ -169,6 +169,22 @@ def test_an_incomplete_checkpoint_is_skipped_and_said(maxrl: Installation) -> No
     assert optimizer.stat().st_size == whole
 
 
+def test_the_directory_of_another_run_is_refused(maxrl: Installation) -> None:
+    run = maxrl.home.parent / "alone"
+    settings = {"MAXRL_EVALUATE_EVERY": "0", "MAXRL_SEED": "3"}
+    assert train_alone(maxrl, run, MAXRL_ITERATIONS="1", **settings).returncode == 0
+    done = train_alone(maxrl, run, MAXRL_ITERATIONS="2", MAXRL_SEED="4")
+    assert done.returncode == 4
+    assert "holds a run with task arithmetic, reward tested, seed 3, and this one" in done.stdout
+
+    # Killed between saving a checkpoint and saying so: it is said by the next attempt.
+    log = run / "trainer.log"
+    told = re.sub(r"^Checkpoint 1: .*\n", "", log.read_text(), flags=re.M)
+    log.write_text(told)
+    assert train_alone(maxrl, run, MAXRL_ITERATIONS="2", **settings).returncode == 0
+    assert log.read_text().removeprefix(told).count("\nCheckpoint 1: saved in ") == 1
+
+
 def test_what_the_trainer_cannot_do_with_a_model_is_one_line(maxrl: Installation) -> None:
     run = maxrl.home.parent / "alone"
     done = train_alone(maxrl, run, MAXRL_CHAT_TEMPLATE="always")

@@ -27,13 +27,15 @@ SETTINGS = {
     "MAXRL_PROMPTS_PER_ITERATION": "4",
     "MAXRL_PROMPT_SAMPLING": "difficulty",
     "MAXRL_UPDATES_PER_BATCH": "2",
+    "MAXRL_KL_COEFFICIENT": "0.01",
     "MAXRL_CHECKPOINT_EVERY": "2",
     "MAXRL_EVALUATE_EVERY": "8",
     "MAXRL_EVALUATION_PROMPTS": "6",
     "MAXRL_SEED": "5",
-    "OMP_NUM_THREADS": "1",
+    # Two threads race for whatever is not summed in a fixed order.
+    "OMP_NUM_THREADS": "2",
 }
-WISH = TrainingState("maxrl", 15.0, 2.0, 6, 1e-4)
+WISH = TrainingState("grpo", 15.0, 2.0, 6, 1e-4)
 
 
 def trainer(run: RunDir) -> "subprocess.Popen[bytes]":
@@ -48,29 +50,30 @@ def trainer(run: RunDir) -> "subprocess.Popen[bytes]":
 
 
 def told(run: RunDir) -> list[str]:
-    """Each thing the log tells, as told last, without times and attempts."""
-    log = re.sub(
-        r"^  (Time|At): .*\n|saved in .*|^(Attempt|Resumed from): .*\n",
-        "",
-        run.log.read_text(),
-        flags=re.M,
-    )
-    last: dict[str, str] = {}
-    for found in re.finditer(r"^(\S.*)\n((?:  .*\n)*)", log, re.M):
-        named = re.match(r"(Evaluation at|Control|Iteration|Checkpoint) \d+", found[1])
-        last[named[0] if named else found[1]] = found[0]
-    # The header of a resumed attempt tells what is in force by then, as it should.
-    kinds = ("Iteration ", "Evaluation ", "Control ", "Run finished")
-    return sorted(text for name, text in last.items() if name.startswith(kinds))
+    """All that the log tells, without times; what was told again counts once, if it is the same."""
+    log = re.sub(r"^  (Time|At): .*\n|saved in .*", "", run.log.read_text(), flags=re.M)
+    texts = {found[0] for found in re.finditer(r"^\S.*\n(?:  .*\n)*", log, re.M)}
+    # The header of a resumed attempt tells what is in force by then, as it should. A block that a
+    # kill cut off was told again.
+    kinds = ("Iteration ", "Evaluation ", "Control ", "Checkpoint ", "Update ", "Run finished")
+    whole = re.compile(r"(?!Iteration )|(?s:.*)\n  \[.*\]\n\Z")
+    return sorted(text for text in texts if text.startswith(kinds) and whole.match(text))
 
 
-def run_whole(run: RunDir) -> None:
-    """Never killed; somebody wishes for something else while it trains."""
+def run_whole(run: RunDir, *, wish_at: int | None) -> None:
+    """Never killed; somebody wishes for something else, before it trains or while it does."""
     run.control.mkdir(parents=True)
+    if wish_at is None:
+        publish(run.control, wish(1))
     with trainer(run) as process:
-        wait_until(lambda: "Iteration 12/" in read(run), 120, "iteration 12")
-        publish(run.control, Control(2, 1, WISH, "uid:0", "torture", "2026-11-24T00:00:00Z"))
+        if wish_at is not None:
+            wait_until(lambda: f"Iteration {wish_at}/" in read(run), 120, f"iteration {wish_at}")
+            publish(run.control, wish(2))
         assert process.wait(timeout=120) == 0
+
+
+def wish(revision: int) -> Control:
+    return Control(revision, revision - 1, WISH, "uid:0", "torture", "2026-11-24T00:00:00Z")
 
 
 def read(run: RunDir) -> str:
@@ -98,21 +101,38 @@ def run_killed(run: RunDir, rng: random.Random, kills: int) -> int:
         done += 1
 
 
-def test_killed_at_random_points_it_is_the_same_run(tmp_path: Path) -> None:
+def compare(tmp_path: Path, whole: RunDir, given: tuple[Path, ...]) -> None:
+    """Kill runs that begin with `given` until there were KILLS; each tells what `whole` told."""
     seed = int(os.environ.get("TORTURE_SEED", "1"))
-    rng = random.Random(seed)
-    whole = RunDir(tmp_path / "whole")
-    run_whole(whole)
-    expected = told(whole)
-    assert any(line.startswith("Control 1 applied at 7: objective maxrl") for line in expected)
-    assert any(line.startswith("Control 2 applied at") for line in expected)
+    rng, expected = random.Random(seed), told(whole)
     kills, round_ = 0, 0
     while kills < KILLS:
         round_ += 1
-        # The same wishes at the same iterations, which only applied.jsonl tells.
         run = RunDir(tmp_path / f"killed-{round_}")
-        shutil.copytree(whole.control, run.control)
-        shutil.copy(whole.applied, run.applied)
+        for path in given:
+            copy = run.path / path.relative_to(whole.path)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
         kills += run_killed(run, rng, KILLS - kills)
         assert told(run) == expected, f"seed {seed}, round {round_}"
         shutil.rmtree(run.path)
+
+
+def test_killed_at_random_points_it_replays_what_was_applied(tmp_path: Path) -> None:
+    """The same wishes at the same iterations, which only applied.jsonl tells."""
+    whole = RunDir(tmp_path / "whole")
+    run_whole(whole, wish_at=12)
+    log = read(whole)
+    assert "\nControl 1 applied at 7: objective maxrl (was grpo)\n" in log
+    assert re.search(r"^Control 2 applied at 1[3-9]: objective grpo", log, re.M)
+    compare(tmp_path, whole, (*whole.control.iterdir(), whole.applied))
+
+
+def test_killed_at_random_points_it_publishes_and_applies_once(tmp_path: Path) -> None:
+    """The wish is there from the start, and the planned switch is the trainer's own."""
+    whole = RunDir(tmp_path / "whole")
+    run_whole(whole, wish_at=None)
+    log = read(whole)
+    assert "\nControl 1 applied at 1: correctness_threshold 15" in log
+    assert "\nControl 2 applied at 7: objective maxrl (was grpo)\n" in log
+    compare(tmp_path, whole, (whole.control / "000001.json",))

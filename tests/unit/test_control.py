@@ -93,6 +93,7 @@ def test_a_writer_killed_before_its_link_left_nothing(
         control(2, lifecycle="dance").to_bytes(),
         json.dumps({"revision": 2}).encode(),
         control(2).to_bytes().replace(b"20.0", b"NaN"),
+        control(2).to_bytes().replace(b"20.0", b"9" * 400),
         control(2).to_bytes().replace(b'"n_samples": 8', b'"n_samples": true'),
     ],
 )

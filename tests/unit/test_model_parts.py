@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -154,6 +155,29 @@ def gradients(
     result = train_step(policy, still, terms, options, reference)
     found = {n: p.grad.clone() for n, p in policy.model.named_parameters() if p.grad is not None}
     return found, result
+
+
+def test_threads_that_race_sum_to_the_same_bits(request: pytest.FixtureRequest) -> None:
+    """Rows that are read twice get their gradient from several threads."""
+    task = load_task("rust")
+    assert task.model_dir is not None
+    policy, random = load_policy(str(task.model_dir), torch.device("cpu")), Random(0)
+    terms = [
+        Term(Completion(prompt, policy.encode(prompt.text), tuple(range(3, 12 + n)), ""), 1.0)
+        for prompt in task.training_prompts(random, 8)
+        for n in range(random.randrange(4, 12))
+    ]
+    request.addfinalizer(lambda threads=torch.get_num_threads(): torch.set_num_threads(threads))
+    torch.set_num_threads(4)
+
+    def gradients() -> list[torch.Tensor]:
+        policy.model.zero_grad()
+        token_stats(policy, terms, StepOptions()).log_probs.sum().backward()
+        return [p.grad for p in policy.model.parameters() if p.grad is not None]
+
+    first = gradients()
+    for _ in range(8):
+        assert all(map(torch.equal, first, gradients()))
 
 
 def test_the_gradient_is_that_of_finite_differences(
@@ -330,6 +354,35 @@ def test_killed_while_saving_leaves_the_one_before(
         newest = checkpoints.newest(run)
         assert newest is not None
         assert newest.iteration == 1
+
+
+def test_what_a_killed_trainer_left_is_cleared(policy: Policy, tmp_path: Path) -> None:
+    run = saved(policy, tmp_path, range(1, 3))
+    (run.checkpoints / "000001" / "COMPLETE").unlink()  # killed while it was dropped
+    (run.checkpoints / f".000003.{os.getpid()}").mkdir()  # killed while it was saved
+    (run.checkpoints / "000003").mkdir()  # by another hand: said, and left alone
+    checkpoint.clear_leftovers(run)
+    assert sorted(p.name for p in run.checkpoints.iterdir()) == ["000002", "000003"]
+    (run.checkpoints / f".000004.{os.getpid()}").mkdir()
+    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1e-4)
+    assert checkpoint.save(run, 4, policy, optimizer).seconds
+
+
+def test_the_optimizer_keeps_its_kernels_and_takes_the_state(
+    policy: Policy, job: tuple[Config, Task], tmp_path: Path
+) -> None:
+    [completion, *_] = drawn(policy, job[1])[0]
+    elsewhere = torch.optim.AdamW(policy.model.parameters(), lr=1e-4, fused=False)
+    train_step(policy, elsewhere, [Term(completion, 1.0)], StepOptions())
+    there = checkpoint.save(RunDir(tmp_path), 1, policy, elsewhere)
+    here = torch.optim.AdamW(policy.model.parameters(), lr=1e-4, fused=True)
+    checkpoint.restore_optimizer(there, here)
+    assert here.param_groups[0]["fused"] is True
+    moments = [state["exp_avg"] for state in here.state.values()]
+    assert all(map(torch.equal, moments, (s["exp_avg"] for s in elsewhere.state.values())))
+    (there.path / "optimizer.pt").write_bytes(b"PK")
+    with pytest.raises(TrainerError, match=r"optimizer.pt cannot be loaded: .*; remove .*000001"):
+        checkpoint.restore_optimizer(there, here)
 
 
 # --- What a user gets wrong -----------------------------------------------------------------------

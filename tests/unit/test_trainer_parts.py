@@ -133,7 +133,7 @@ def test_precedence_of_settings() -> None:
 def test_a_schedule_begins_with_grpo_and_tells_its_end() -> None:
     config, _ = load_config({"MAXRL_SCHEDULE": "hybrid", "MAXRL_OBJECTIVE": "maxrl_mean"})
     assert (config.initial.objective, config.hand_over_to) == ("grpo", "maxrl_mean")
-    assert (config.hand_over_after, config.initial.n_samples) == (200, 8)
+    assert (config.hand_over_after, config.initial.n_samples) == (15, 8)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +142,7 @@ def test_a_schedule_begins_with_grpo_and_tells_its_end() -> None:
         ({"USE_MAXRL": "false", "MAXRL_OBJECTIVE": "maxrl"}, "contradict"),
         ({"MAXRL_TASK": "arithmetic", "MAXRL_REWARD": "guide"}, "does not fit the task"),
         ({"USE_MAXRL": "false", "MAXRL_SCHEDULE": "hybrid"}, "hands over to MaxRL"),
+        ({"MAXRL_SCHEDULE": "hybrid", "MAXRL_ITERATIONS": "15"}, "would never hand over in 15"),
     ],
 )
 def test_settings_that_do_not_fit_together(env: dict[str, str], words: str) -> None:
@@ -301,6 +302,16 @@ def test_a_checkpoint_is_asked_for_once(run: RunDir) -> None:
     assert control.at_boundary(4) == []
     assert not control.wants_checkpoint
     assert not port(run, resumed_from=3).wants_checkpoint
+
+
+def test_a_stop_ends_this_attempt_and_not_the_next(run: RunDir) -> None:
+    live(run, 1, "stop")
+    first = port(run)
+    first.at_boundary(3)
+    assert first.wants_stop
+    again = port(run, resumed_from=2)
+    again.at_boundary(3)
+    assert not again.wants_stop
 
 
 def test_what_the_trainer_cannot_do_is_rejected(run: RunDir) -> None:

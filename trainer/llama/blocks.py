@@ -110,13 +110,14 @@ class Layer:
         attention, shape = self.module.self_attn, self.shape
         normed = normalise(self.module.input_layernorm, x)
         heads = linear(normed, *self.queries_keys_values).view(*x.shape[:-1], -1, shape.head_dim)
-        turning, values = heads.split([shape.heads + shape.kv_heads, shape.kv_heads], -2)
+        both = shape.heads + shape.kv_heads
+        turning, values = torch.split(heads, [both, shape.kv_heads], -2)
         sizes = [shape.heads, shape.kv_heads]
         if hasattr(attention, "q_norm"):
-            queries, keys = turning.split(sizes, -2)
+            queries, keys = torch.split(turning, sizes, -2)
             normed_heads = normalise(attention.q_norm, queries), normalise(attention.k_norm, keys)
             turning = torch.cat(normed_heads, -2)
-        queries, keys = rotation.turn(turning).split(sizes, -2)
+        queries, keys = torch.split(rotation.turn(turning), sizes, -2)
         return queries, keys, values
 
     def after_attention(self, x: Tensor, attended: Tensor) -> Tensor:

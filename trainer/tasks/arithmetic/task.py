@@ -48,6 +48,7 @@ class ArithmeticTask:
         "evaluate_every": 20,
         "evaluation_prompts": 96,
         "checkpoint_every": 5,
+        "hand_over_after": 20,
     }
 
     def prepare(self) -> None:

@@ -43,6 +43,7 @@ class RustTask:
         "evaluate_every": 20,
         "evaluation_prompts": 96,
         "checkpoint_every": 5,
+        "hand_over_after": 15,
     }
 
     @cached_property

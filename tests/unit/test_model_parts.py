@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -157,7 +158,16 @@ def gradients(
     return found, result
 
 
-def test_threads_that_race_sum_to_the_same_bits(request: pytest.FixtureRequest) -> None:
+@pytest.fixture
+def four_threads() -> Iterator[None]:
+    usual = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(usual)
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_threads_that_race_sum_to_the_same_bits() -> None:
     """Rows that are read twice get their gradient from several threads."""
     task = load_task("rust")
     assert task.model_dir is not None
@@ -167,8 +177,6 @@ def test_threads_that_race_sum_to_the_same_bits(request: pytest.FixtureRequest) 
         for prompt in task.training_prompts(random, 8)
         for n in range(random.randrange(4, 12))
     ]
-    request.addfinalizer(lambda threads=torch.get_num_threads(): torch.set_num_threads(threads))
-    torch.set_num_threads(4)
 
     def gradients() -> list[torch.Tensor]:
         policy.model.zero_grad()

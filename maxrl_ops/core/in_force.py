@@ -62,12 +62,17 @@ def _read(convert: Callable[[str], Any], text: str) -> Any:
 
 
 def carried(newest: Control | None, answered: Applied | None) -> str:
-    """The lifecycle that a change of something else leaves as it is: a paused run stays paused."""
+    """The lifecycle that a change of something else leaves as it is.
+
+    A paused run stays paused. What the trainer has yet to obey is asked for again, for it only
+    reads the newest control.
+    """
     if newest is not None and (answered is None or newest.revision > answered.revision):
-        lifecycle = newest.lifecycle
-    else:
-        lifecycle = "run" if answered is None else answered.lifecycle
-    return lifecycle if lifecycle == "pause" else "run"
+        return newest.lifecycle if newest.lifecycle in _KEPT_WHILE_PENDING else "run"
+    return "pause" if answered is not None and answered.lifecycle == "pause" else "run"
+
+
+_KEPT_WHILE_PENDING = frozenset({"pause", "checkpoint", "stop"})
 
 
 def desired(

@@ -1,5 +1,6 @@
 """The autopilot: LOW and its threshold rung, and everything that holds it back."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from maxrl_ops.wire.record import (
     IterationRecord,
     RunStarted,
 )
+from trainer.tasks.own import REWARD_GRID, THRESHOLD_BOUNDS
 
 POLICY = Policy()
 LOWERED = (Change("correctness_threshold", "25.0", "30.0"),)
@@ -108,6 +110,29 @@ def test_the_threshold_goes_down_as_far_as_it_takes() -> None:
     records = [replace(r, rewards_above={15.0: 26, 20.0: 26, 25.0: 0, 30.0: 0}) for r in low(1, 60)]
     (decision,) = decisions(fold([header(), *records])[1])
     assert decision.changes == {"correctness_threshold": 20.0}
+
+
+def test_the_threshold_of_a_task_with_rewards_from_0_to_1_goes_down_on_its_own_grid() -> None:
+    """Nothing is above 0.9, 26 of 64 rewards are 0.6, and the task declares no more than these."""
+    own = replace(
+        header(), reference_threshold=0.5, bounds=THRESHOLD_BOUNDS, correctness_threshold=0.9
+    )
+    above = {level: 26 if level < 0.6 else 0 for level in REWARD_GRID}
+    records = [replace(r, n_correct=0, rewards_above=above) for r in low(1, 60)]
+    (decision,) = decisions(fold([own, *records])[1])
+    assert decision.changes == {"correctness_threshold": 0.5}
+
+
+@pytest.mark.parametrize(
+    "bounds", [(-1e300, 1e300), (-math.inf, 30.0), (math.nan, 30.0), (26.0, 30.0), (0.0, 12.0)]
+)
+def test_whatever_bounds_a_log_tells_only_its_own_levels_are_asked_for(
+    bounds: tuple[float, float],
+) -> None:
+    records = [replace(r, rewards_above={-math.inf: 64, **r.rewards_above}) for r in low(1, 60)]
+    found = decisions(fold([replace(header(), bounds=bounds), *records])[1])
+    allowed = bounds[0] <= 25 <= bounds[1]
+    assert [d.changes for d in found] == [{"correctness_threshold": 25.0}] * allowed
 
 
 def test_a_log_without_a_reference_threshold_is_only_watched() -> None:

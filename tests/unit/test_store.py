@@ -134,6 +134,31 @@ def test_a_resume_supersedes_and_each_iteration_has_one_current_row(path: Path) 
     assert rows(path, "SELECT COUNT(*) FROM iterations") == [(13,)]
 
 
+def test_an_iteration_costs_the_same_however_many_there_are(path: Path) -> None:
+    store = Store(path)
+    run = store.run("one", "2026", "job")
+
+    def steps_of(iteration: int) -> int:
+        """Tens of instructions of SQLite's machine, which nothing else on this host changes."""
+        count = 0
+
+        def step() -> int:
+            nonlocal count
+            count += 1
+            return 0
+
+        store._db.set_progress_handler(step, 10)
+        store.take(run, taken(record(iteration)))
+        store._db.set_progress_handler(None, 0)
+        return count
+
+    store.take(run, taken(*(record(n) for n in range(1, 50))))
+    few = steps_of(50)
+    store.take(run, taken(*(record(n) for n in range(51, 3000))))
+    assert steps_of(3000) <= 2 * few
+    store.close()
+
+
 def test_the_iterations_view_reads_figures_that_are_no_json(path: Path) -> None:
     store = Store(path)
     run = store.run("one", "2026", "job")

@@ -1,5 +1,6 @@
 """The training state that a log leaves in force: its header's, after the controls applied."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -31,8 +32,11 @@ class InForce:
         return replace(self, **values)
 
     def known(self) -> dict[str, Any]:
-        """The values that are known."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        """The values that are known; a log may write nan, which is none."""
+        values = asdict(self).items()
+        return {
+            key: value for key, value in values if value is not None and not _is_no_number(value)
+        }
 
     def whole(self) -> TrainingState | None:
         """As a control carries it; None when a part is not known."""
@@ -51,6 +55,10 @@ _CONVERTERS: Mapping[str, Callable[[str], Any]] = {
 
 CONTROLLED = tuple(_CONVERTERS)
 """What a control can change of the training."""
+
+
+def _is_no_number(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _read(convert: Callable[[str], Any], text: str) -> Any:

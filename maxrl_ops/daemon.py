@@ -156,7 +156,7 @@ class Daemon:
         if seen.watch is None or seen.watch.is_replaced():
             seen.watch = RunWatch(seen.run, _spec_of(seen.run), self._store, self._policy)
         is_busy = seen.watch.tick(is_over=seen.is_over)
-        if is_busy or has_news:
+        if (is_busy or has_news) and not seen.watch.is_catching_up:
             state = seen.life.state if seen.life else None
             seen.samples = run_samples(view_of(seen.watch, self._store, state))
         if not is_busy and has_news and _is_past(seen):

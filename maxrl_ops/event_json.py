@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from typing import Any, cast
 
-from maxrl_ops.core.autopilot import Decision, Input, Published, Superseded
+from maxrl_ops.core.decision import Decision, ForeignControl, Input, Published, Superseded
 from maxrl_ops.core.policy import Mode
 from maxrl_ops.wire.record import (
     Algorithm,
@@ -37,6 +37,7 @@ _KINDS: Mapping[str, type[Any]] = {
         Decision,
         Published,
         Superseded,
+        ForeignControl,
     )
 }
 

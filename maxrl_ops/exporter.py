@@ -86,7 +86,6 @@ class RunView:
     Attributes:
         trainer: The program that trains.
         provenance: Of its run.json.
-        evaluations: How often the rules were evaluated.
         decisions: How many of each (rule, outcome).
         decided_at: When each rule decided last, in seconds since the epoch.
         control_revision: The newest that was published, None before the first.
@@ -100,7 +99,6 @@ class RunView:
     tail: TailView
     trainer: str = "trainer"
     provenance: Mapping[str, str] = field(default_factory=dict)
-    evaluations: int = 0
     decisions: Mapping[tuple[str, str], int] = field(default_factory=dict)
     decided_at: Mapping[str, float] = field(default_factory=dict)
     supervisor: SupervisorState | None = None
@@ -227,7 +225,8 @@ def _ruling(view: RunView) -> _Figures:
     for (rule, outcome), count in {**counts, **view.decisions}.items():
         yield "maxrl_rule_decisions", (rule, outcome), count
     for rule_ in RULES:
-        yield "maxrl_rule_evaluations", (rule_.name,), view.evaluations
+        evaluated = view.autopilot.evaluated.get(rule_.name, 0)
+        yield "maxrl_rule_evaluations", (rule_.name,), evaluated
         yield "maxrl_rule_firing", (rule_.name,), float(rule_.name in view.autopilot.firing)
     for name, at in view.decided_at.items():
         yield "maxrl_rule_last_decision_timestamp_seconds", (name,), at

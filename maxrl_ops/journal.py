@@ -23,12 +23,14 @@ _ENTRIES = """
     WHERE runs.id IN ({runs})
     UNION ALL
     SELECT runs.name, answers.revision, answers.iteration, NULL, 'unknown', NULL, '{{}}', '{{}}',
-        answers.outcome, answers.effective, answers.iteration, '', answers.because, NULL
+        answers.outcome, answers.effective, answers.iteration, '', answers.because,
+        (SELECT MAX(id) FROM decisions
+            WHERE decisions.run = answers.run AND decisions.revision < answers.revision)
     FROM answers JOIN runs ON runs.id = answers.run
     WHERE runs.id IN ({runs}) AND NOT EXISTS (
         SELECT 1 FROM decisions
         WHERE decisions.run = answers.run AND decisions.revision = answers.revision)
-    ORDER BY run, iteration, position
+    ORDER BY run, position, revision
 """
 # A directory made anew under an old name is another run: only the newest is meant.
 _NEWEST = "SELECT MAX(id) FROM runs GROUP BY name"

@@ -28,7 +28,6 @@ def view_of(watch: RunWatch, store: Store, supervisor: SupervisorState | None) -
         history=watch.history,
         totals=watch.totals,
         autopilot=watch.state,
-        evaluations=watch.evaluations,
         decisions=decisions,
         decided_at=_times(store.decided_at(watch.id)),
         supervisor=supervisor,

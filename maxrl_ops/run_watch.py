@@ -12,9 +12,17 @@ from pathlib import Path
 
 from maxrl_ops import control_writer
 from maxrl_ops.core import autopilot
-from maxrl_ops.core.autopilot import Decision, Input, Published, Superseded
+from maxrl_ops.core.decision import (
+    Decision,
+    ForeignControl,
+    Input,
+    Output,
+    Published,
+    Superseded,
+)
 from maxrl_ops.core.in_force import InForce, with_changes
 from maxrl_ops.core.policy import Mode, Policy
+from maxrl_ops.core.rules import Scalar
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.totals import Totals
 from maxrl_ops.dialects import DIALECTS
@@ -23,11 +31,13 @@ from maxrl_ops.tailer import Chunk, Tailer
 from maxrl_ops.wire import control
 from maxrl_ops.wire.control import Control, RevisionTakenError
 from maxrl_ops.wire.documents import RunSpec, utc_now
-from maxrl_ops.wire.record import Event, IterationRecord, Unparsed
+from maxrl_ops.wire.record import ControlApplied, ControlRejected, Event, Unparsed
 from maxrl_ops.wire.rundir import RunDir
 
 _ITERATION = re.compile(rb"^Iteration (\d{1,9})\b", re.M)
 _TAIL = 256 * 1024
+# Stored events folded in a turn: about a third of a second of iterations.
+_SLICE = 2000
 
 
 class RunWatch:
@@ -40,12 +50,11 @@ class RunWatch:
         history: The log, folded.
         totals: Counters over the log.
         tally: Counters of the tail.
-        evaluations: How often the rules were evaluated.
         last_read: When bytes were read last (seconds since the epoch); None before the first.
     """
 
     def __init__(self, run: RunDir, spec: RunSpec, store: Store, policy: Policy) -> None:
-        """Take up the run's history.
+        """Take up the run's history, which the first ticks fold.
 
         Raises:
             HistoryError: It cannot be read.
@@ -54,13 +63,12 @@ class RunWatch:
         self._spec_inode = run.spec.stat().st_ino
         self.state = autopilot.State(mode=_mode(spec))
         self.history, self.totals = RunHistory(), Totals()
-        self.evaluations = 0
         self.last_read: float | None = None
         self._store, self._policy = store, policy
         self._id = store.run(spec.name, spec.created, spec.job_name)
         place, self.tally = store.place(self._id)
-        for event in store.events(self._id):
-            self._fold(event, deciding=False)
+        self._folded, self._stored = 0, store.last_event(self._id)
+        self._rejected: set[int] = set()
         self._intended = store.intended(self._id)
         self._journaled = store.newest_revision(self._id)
         self._tailer = Tailer(run.log, place)
@@ -88,10 +96,18 @@ class RunWatch:
         """Bytes of the log that were there and have not been read."""
         return self._tailer.lag
 
+    @property
+    def is_catching_up(self) -> bool:
+        """The history is not folded up to its end: counters are too low, and no state is now's."""
+        return self._folded < self._stored
+
     # --- One turn ---------------------------------------------------------------------------------
 
     def tick(self, *, is_over: bool) -> bool:
-        """Read a piece of the log, and act on it; whether anything happened.
+        """Fold a piece of the history, then read pieces of the log, and act on it.
+
+        Returns:
+            Whether anything happened.
 
         Args:
             is_over: Nobody writes the log any more: its last block is whole.
@@ -100,20 +116,36 @@ class RunWatch:
             OSError: The log or control/ cannot be read.
             HistoryError: The history cannot be written; the piece will be read again.
         """
+        if self.is_catching_up:
+            self._catch_up()
+            return True
         # An intent of a daemon that was killed comes before anything new.
         published = self._publish_intended(is_over=is_over)
         chunk = self._tailer.read()
         if chunk.is_fresh:
             self._parser = DIALECTS["guide"]()
-        lines = self._parser.lines
+        lines = -self._parser.lines
         events = self._parser.feed(chunk.data)
+        lines += self._parser.lines
+        torn = 0
         if is_over and not self._tailer.lag:
             events += self._parser.close()
-        has_news = bool(chunk.data or events)
+            # Nobody completes the last line any more: nobody has to begin with it again.
+            if torn := self._parser.pending:
+                self._parser = DIALECTS["guide"]()
+        has_news = bool(chunk.data or events or chunk.is_fresh or torn)
         if has_news:
-            self._take(events, chunk, self._parser.lines - lines)
-        self._journal_controls()
+            self._take(events, chunk, lines)
+        if not self._tailer.lag:
+            # Before that, the log is still to tell of decisions that these may be the controls of.
+            self._take_controls()
         return self._publish_intended(is_over=is_over) or has_news or published
+
+    def _catch_up(self) -> None:
+        last = min(self._folded + _SLICE, self._stored)
+        for event in self._store.events(self._id, self._folded + 1, last):
+            self._fold(event, deciding=False)
+        self._folded = last
 
     def _take(self, events: Sequence[Event], chunk: Chunk, lines: int) -> None:
         """Fold the events in and commit them with the place behind them."""
@@ -124,6 +156,8 @@ class RunWatch:
                 unparsed[event.reason] = unparsed.get(event.reason, 0) + 1
                 self.history.append(event)
             else:
+                if isinstance(event, ControlApplied | ControlRejected):
+                    taken += self._found_controls(event.revision)
                 taken.append(self._fold(event))
         self.tally = Tally(
             lines=self.tally.lines + lines,
@@ -136,16 +170,17 @@ class RunWatch:
         self._commit(taken)
 
     def _fold(self, event: Input, *, deciding: bool = True) -> Taken:
-        if not isinstance(event, Decision | Published | Superseded):
+        if not isinstance(event, Decision | Published | Superseded | ForeignControl):
             self.history.append(event)
             self.totals.append(event)
-        self.evaluations += isinstance(event, IterationRecord)
+        if isinstance(event, ControlRejected):
+            self._rejected.add(event.revision)
         self.state, outputs = autopilot.reduce(self.state, event, self._policy, deciding=deciding)
         if deciding:
             self._intended_from(outputs)
         return Taken(event, self.state.attempt, outputs)
 
-    def _intended_from(self, outputs: Sequence[autopilot.Output]) -> None:
+    def _intended_from(self, outputs: Sequence[Output]) -> None:
         decisions = [output for output in outputs if isinstance(output, Decision)]
         self._intended += [d for d in decisions if d.mode is Mode.ACT]
 
@@ -155,27 +190,45 @@ class RunWatch:
 
     # --- Controls ---------------------------------------------------------------------------------
 
-    def _journal_controls(self) -> None:
-        """Write down what others have published since the last look."""
-        for revision in control.revisions(self.run.control, above=self._journaled):
-            found = control.read(self.run.control, revision)
-            # What cannot be read is journaled by the trainer's answer, which says why.
-            if found is not None:
-                self._store.add_foreign_control(self._id, found, self._changes_of(found))
-            self._journaled = revision
+    def _take_controls(self) -> None:
+        """Take in what others have published since the last look."""
+        if taken := self._found_controls():
+            self._store.take(self._id, taken)
 
-    def _changes_of(self, found: Control) -> dict[str, object]:
+    def _found_controls(self, highest: int | None = None) -> list[Taken]:
+        """Controls up to that one that were not known; each comes before the answer to it."""
+        taken = []
+        for revision in control.revisions(self.run.control, above=self._journaled):
+            if highest is not None and revision > highest:
+                break
+            taken.append(self._fold(self._found(revision)))
+            self._journaled = revision
+        return taken
+
+    def _found(self, revision: int) -> Published | ForeignControl:
+        at = max(newest_iteration(self.run.log), replayed_until(self.run))
+        found = control.read(self.run.control, revision)
+        if found is None:
+            # The trainer's answer will say why it cannot be read.
+            return ForeignControl(revision, "unknown", at)
+        ours = [decision for decision in self._intended if decision.intent == found.intent]
+        if ours:
+            self._intended.remove(ours[0])
+            return Published(found.intent, revision, at)
+        changes = self._changes_of(found)
+        return ForeignControl(revision, found.author, at, found.time, changes, found.reason)
+
+    def _changes_of(self, found: Control) -> dict[str, Scalar]:
         """What a control changes of what was wished before it; all of it where that is unknown."""
         wanted = _told_by(found) | {"lifecycle": found.lifecycle}
         known = self._wished_before(found.revision)
         changes = {key: value for key, value in wanted.items() if known.get(key) != value}
         return changes or wanted
 
-    def _wished_before(self, revision: int) -> dict[str, object]:
+    def _wished_before(self, revision: int) -> dict[str, Scalar]:
         """The training state that a control was written on top of, as far as it is known."""
-        rejected = self._store.rejected(self._id)
         for before in reversed(control.revisions(self.run.control)):
-            if before >= revision or before in rejected:
+            if before >= revision or before in self._rejected:
                 continue
             if (found := control.read(self.run.control, before)) is not None:
                 return _told_by(found)
@@ -192,6 +245,8 @@ class RunWatch:
             taken = self._fold(outcome)
             self._store.take(self._id, [taken])
             self._intended.pop(0)
+            if isinstance(outcome, Published):
+                self._journaled = max(self._journaled, outcome.revision)
         return had
 
     def _publish(self, decision: Decision, *, is_over: bool) -> Published | Superseded:
@@ -200,7 +255,7 @@ class RunWatch:
             found = control.read(self.run.control, revision)
             if found is not None and found.intent == decision.intent:
                 # Published by a daemon that was killed before it could write that down.
-                return Published(decision.intent, revision, at)
+                return self._published(decision, revision, at)
         why = self._objection(decision, at, is_over=is_over)
         wished = control_writer.wished(self.run, self.state.in_force, self.state.revision)
         if why is None and wished is None:
@@ -222,8 +277,10 @@ class RunWatch:
             control.publish(self.run.control, wish)
         except RevisionTakenError:
             return Superseded(decision.intent, at, f"revision {revision} came first")
-        self._journaled = max(self._journaled, revision)
-        return Published(decision.intent, revision, at)
+        return self._published(decision, revision, at)
+
+    def _published(self, decision: Decision, revision: int, at: int) -> Published:
+        return Published(decision.intent, revision, max(at, replayed_until(self.run)))
 
     def _objection(self, decision: Decision, at: int, *, is_over: bool) -> str | None:
         """Why a decision is not to be published any more."""
@@ -235,7 +292,7 @@ class RunWatch:
         return f"revision {later[-1]} came first" if later else None
 
 
-def _told_by(found: Control) -> dict[str, object]:
+def _told_by(found: Control) -> dict[str, Scalar]:
     """Everything that a control leaves wished: a checkpoint is saved once, and the run goes on."""
     lifecycle = "run" if found.lifecycle == "checkpoint" else found.lifecycle
     state = {key: getattr(found.state, key) for key in found.state.__slots__}
@@ -259,3 +316,8 @@ def newest_iteration(log: Path) -> int:
     except FileNotFoundError:
         return 0
     return int(found[-1]) if found else 0
+
+
+def replayed_until(run: RunDir) -> int:
+    """The iteration up to which a resumed trainer uses its record, without a look at control/."""
+    return max((applied.iteration for applied in control.read_applied(run.applied)), default=0)

@@ -93,7 +93,7 @@ _TABLE = (
     _gauge("maxrl_job_control_revision", "The newest control that was published."),
     _gauge("maxrl_job_acknowledged_revision", "The newest control that the trainer answered."),
     # The autopilot.
-    _counter("maxrl_rule_evaluations", "How often the rule was evaluated.", "rule"),
+    _counter("maxrl_rule_evaluations", "How often the rule came to a verdict.", "rule"),
     _gauge("maxrl_rule_firing", "1 while the rule fires.", "rule"),
     _counter("maxrl_rule_decisions", "Decisions and holds, by outcome.", "rule", "outcome"),
     _gauge("maxrl_rule_last_decision_timestamp_seconds", "When the rule decided last.", "rule"),

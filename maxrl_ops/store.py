@@ -10,13 +10,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from maxrl_ops.core.autopilot import Answered, Decision, Hold, Input, Output, Published, Superseded
+from maxrl_ops.core.decision import (
+    Answered,
+    Decision,
+    ForeignControl,
+    Hold,
+    Input,
+    Output,
+    Published,
+    Superseded,
+)
 from maxrl_ops.core.policy import Mode
 from maxrl_ops.event_json import decode, encode
 from maxrl_ops.tailer import Cursor
-from maxrl_ops.wire.control import Control
 from maxrl_ops.wire.record import IterationRecord, RunStarted
 from maxrl_ops.wire.rundir import FILE_MODE
 
@@ -98,6 +105,19 @@ CREATE VIEW iterations AS
     WHERE kind = 'IterationRecord';
 """
 
+# Made where a history does not have them yet: counters of outcomes begin at 0 there. Without the
+# index, each iteration looks through all before it for rows that it supersedes.
+_ADDITIONS = """
+CREATE INDEX IF NOT EXISTS current_rows ON events (run, iteration) WHERE NOT superseded;
+CREATE TABLE IF NOT EXISTS outcomes (
+    run INTEGER NOT NULL REFERENCES runs,
+    rule TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (run, rule, outcome)
+) WITHOUT ROWID;
+"""
+
 _FATES = {Mode.ACT: "intended", Mode.SUGGEST: "suggested", Mode.OBSERVE: "observed"}
 
 
@@ -176,6 +196,7 @@ class Store:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("PRAGMA foreign_keys = ON")
+        self._db.executescript(_ADDITIONS)
 
     def _number(self, query: str, *values: object) -> int:
         return int(self._db.execute(query, values).fetchone()[0])
@@ -222,10 +243,14 @@ class Store:
         ).fetchone()
         return (Cursor(*row[:3]), Tally.from_json(row[3])) if row else (Cursor(), Tally())
 
-    def events(self, run: int) -> Iterator[Input]:
-        """Everything taken in, in order; what a newer version knew and we do not is left out."""
-        query = "SELECT kind, body FROM events WHERE run = ? ORDER BY seq"
-        with closing(self._db.execute(query, (run,))) as rows:
+    def last_event(self, run: int) -> int:
+        """How many events were taken in: the last one's number, 0 before the first."""
+        return self._number("SELECT COALESCE(MAX(seq), 0) FROM events WHERE run = ?", run)
+
+    def events(self, run: int, first: int = 1, last: int = 2**62) -> Iterator[Input]:
+        """Those numbered so, from 1 on; what only a newer version knows is left out."""
+        query = "SELECT kind, body FROM events WHERE run = ? AND seq BETWEEN ? AND ? ORDER BY seq"
+        with closing(self._db.execute(query, (run, first, last))) as rows:
             for kind, body in rows:
                 try:
                     yield decode(kind, body)
@@ -248,19 +273,13 @@ class Store:
         query = "SELECT COALESCE(MAX(revision), 0) FROM decisions WHERE run = ?"
         return self._number(query, run)
 
-    def rejected(self, run: int) -> set[int]:
-        """The revisions that the trainer rejected."""
-        query = "SELECT revision FROM answers WHERE run = ? AND outcome = 'rejected'"
-        return {revision for (revision,) in self._db.execute(query, (run,))}
-
     def outcomes(self, run: int) -> dict[tuple[str, str], int]:
-        """How many decisions had which outcome, by rule; an operator's have the rule `operator`."""
-        rows = self._db.execute(
-            "SELECT COALESCE(rule, 'operator'), COALESCE(answers.outcome, fate), COUNT(*)"
-            " FROM decisions LEFT JOIN answers USING (run, revision) WHERE run = ? GROUP BY 1, 2",
-            (run,),
-        )
-        return {(rule, outcome): count for rule, outcome, count in rows}
+        """How many decisions came to which outcome, by rule; an operator's have rule `operator`.
+
+        One that comes to another later, as `unconfirmed` to `applied`, counts for both.
+        """
+        query = "SELECT rule, outcome, count FROM outcomes WHERE run = ?"
+        return {(rule, outcome): count for rule, outcome, count in self._db.execute(query, (run,))}
 
     def held(self, run: int) -> dict[str, int]:
         """How many holds were said, by rule."""
@@ -279,7 +298,7 @@ class Store:
     ) -> None:
         """Commit events, what they led to, and the place behind them, all or nothing."""
         with self._transaction() as db:
-            seq = self._number("SELECT COALESCE(MAX(seq), 0) FROM events WHERE run = ?", run)
+            seq = self.last_event(run)
             for each in taken:
                 seq = self._add(db, run, seq, each)
             if place is not None:
@@ -306,24 +325,6 @@ class Store:
         for output in taken.outputs:
             _note(db, run, output)
         return seq
-
-    def add_foreign_control(self, run: int, control: Control, changes: Mapping[str, Any]) -> None:
-        """Journal a control that somebody else published; known ones stay as they are."""
-        with self._transaction() as db:
-            db.execute(
-                "INSERT OR IGNORE INTO decisions"
-                " (run, intent, revision, author, time, evidence, control, because, fate)"
-                " VALUES (?, ?, ?, ?, ?, '{}', ?, ?, 'published')",
-                (
-                    run,
-                    control.intent or f"revision {control.revision}",
-                    control.revision,
-                    control.author,
-                    control.time,
-                    json.dumps(dict(changes)),
-                    control.reason,
-                ),
-            )
 
 
 def check_identity(db: sqlite3.Connection, path: Path) -> None:
@@ -375,12 +376,8 @@ def _follow_fate(db: sqlite3.Connection, run: int, event: Input) -> None:
     match event:
         case Decision():
             db.execute(
-                # A lost history is made anew from log and controls: the control may be known first.
                 "INSERT INTO decisions (run, intent, author, rule, iteration, time, evidence,"
-                " control, because, fate) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT (run, intent) DO UPDATE SET rule = excluded.rule,"
-                " iteration = excluded.iteration, time = excluded.time,"
-                " evidence = excluded.evidence, control = excluded.control",
+                " control, because, fate) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     run,
                     event.intent,
@@ -392,6 +389,23 @@ def _follow_fate(db: sqlite3.Connection, run: int, event: Input) -> None:
                     json.dumps(dict(event.changes)),
                     event.because,
                     _FATES[event.mode],
+                ),
+            )
+            _count(db, run, event.rule, _FATES[event.mode])
+        case ForeignControl():
+            db.execute(
+                # Not under its intent: a control that was copied by hand has another's.
+                "INSERT OR IGNORE INTO decisions"
+                " (run, intent, revision, author, time, evidence, control, because, fate)"
+                " VALUES (?, ?, ?, ?, ?, '{}', ?, ?, 'published')",
+                (
+                    run,
+                    f"revision {event.revision}",
+                    event.revision,
+                    event.author,
+                    event.time,
+                    json.dumps(dict(event.changes)),
+                    event.because,
                 ),
             )
         case Published(intent, revision, _):
@@ -429,5 +443,19 @@ def _note(db: sqlite3.Connection, run: int, output: Output) -> None:
                     output.because,
                 ),
             )
+            _count(db, run, _rule_of(db, run, output.revision), output.outcome)
         case Decision():
             pass
+
+
+def _count(db: sqlite3.Connection, run: int, rule: str, outcome: str) -> None:
+    db.execute(
+        "INSERT INTO outcomes VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
+        (run, rule, outcome),
+    )
+
+
+def _rule_of(db: sqlite3.Connection, run: int, revision: int) -> str:
+    query = "SELECT rule FROM decisions WHERE run = ? AND revision = ? AND rule NOT NULL"
+    row = db.execute(query, (run, revision)).fetchone()
+    return row[0] if row else "operator"

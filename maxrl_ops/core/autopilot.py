@@ -1,113 +1,54 @@
 """The autopilot: events in, decisions out. One pure function for live, dry run and backtest.
 
-Two kinds of event go in: what the trainer's log tells, and what became of a decision outside of it
-(Published, Superseded). Time is the iteration. Whoever restarts folds the stored events again with
-`deciding=False`, the decisions of that time among them: the past is never decided anew.
+Two kinds of event go in: what the trainer's log tells, and what happens in control/ beside it
+(Published, Superseded, ForeignControl). Time is the iteration. Whoever restarts folds the stored
+events again with `deciding=False`, the decisions of that time among them: the past is never decided
+anew.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
+from maxrl_ops.core.decision import (
+    Answered,
+    Decision,
+    ForeignControl,
+    Hold,
+    Input,
+    Output,
+    Published,
+    Superseded,
+)
 from maxrl_ops.core.in_force import InForce
 from maxrl_ops.core.policy import Mode, Policy
-from maxrl_ops.core.rules import RULES, Plan, Rule, Rung, Scalar, Situation, evidence_of
+from maxrl_ops.core.rules import RULES, Plan, Rule, Rung, Situation, evidence_of
 from maxrl_ops.core.window import MOST_ROWS, Row, WindowStats, measure, row_of
 from maxrl_ops.wire.logformat import number
 from maxrl_ops.wire.record import (
     ControlApplied,
     ControlRejected,
-    Event,
     IterationRecord,
     RunStarted,
 )
 
-# --- What goes in besides the log, and what comes out ---------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """A change that the autopilot wants.
-
-    Attributes:
-        intent: Unique in the run, and the same whenever the same log is judged.
-        iteration: The one it was decided on.
-        time: That iteration's, as the log has it.
-        mode: The autopilot's; only Mode.ACT is published.
-        base_revision: The newest revision the trainer had answered.
-        changes: New values by their key in the control.
-        evidence: The figures behind it.
-        because: Why, in a sentence.
-    """
-
-    intent: str
-    rule: str
-    rung: str
-    iteration: int
-    time: str | None
-    mode: Mode
-    base_revision: int
-    changes: Mapping[str, Scalar]
-    evidence: Mapping[str, Scalar]
-    because: str
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """Why nothing is changed; said when rule or reason (`key`) changes, not every iteration."""
-
-    rule: str
-    key: str
-    iteration: int
-    because: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """The trainer's answer to a revision, or its silence.
-
-    Attributes:
-        outcome: applied, rejected, superseded (it took over a later one) or unconfirmed.
-        effective: What is in force now.
-    """
-
-    revision: int
-    outcome: str
-    iteration: int
-    effective: Mapping[str, Scalar] = field(default_factory=dict)
-    because: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A decision's control lies in control/; the log had come to `iteration` by then."""
-
-    intent: str
-    revision: int
-    iteration: int
-
-
-@dataclass(frozen=True, slots=True)
-class Superseded:
-    """A decision was not published: its base, or its time, was past."""
-
-    intent: str
-    iteration: int
-    because: str
-
-
-Input = Event | Decision | Published | Superseded
-Output = Decision | Hold | Answered
-
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """A decision that the trainer has not answered."""
+    """A control that the trainer has not answered.
 
-    intent: str
+    Attributes:
+        revision: Its number; of a decision that is not published yet, the one it is to get.
+        intent: The decision's; None for somebody else's control.
+        published_at: The trainer looks for it behind this iteration; None before it is published.
+        is_unconfirmed: It was to be answered by now.
+        changed_before: The state's `changed_at` without this decision.
+    """
+
     revision: int
+    intent: str | None = None
     published_at: int | None = None
     is_unconfirmed: bool = False
+    changed_before: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +64,12 @@ class State:
         rows: Iterations of that revision, oldest first, the newest MOST_ROWS.
         streaks: For how many iterations in a row each rule's condition has held.
         firing: Rules that fire.
+        evaluated: How often each rule came to a verdict; never goes down.
         taken: Rungs taken, as `RULE.rung`.
         decided: How many changes were decided on, those superseded or rejected not counted.
         changed_at: The iteration of the newest of them; None before the first.
         blocked_until: No decision up to this iteration: the log has been read beyond it already.
+        in_flight: Controls that await an answer, the autopilot's own and others'.
         hold: What was said last.
     """
 
@@ -143,11 +86,12 @@ class State:
     rows: tuple[Row, ...] = ()
     streaks: Mapping[str, int] = field(default_factory=dict)
     firing: frozenset[str] = frozenset()
+    evaluated: Mapping[str, int] = field(default_factory=dict)
     taken: tuple[str, ...] = ()
     decided: int = 0
     changed_at: int | None = None
     blocked_until: int = 0
-    in_flight: InFlight | None = None
+    in_flight: tuple[InFlight, ...] = ()
     hold: Hold | None = None
 
 
@@ -167,11 +111,10 @@ def reduce(  # noqa: PLR0911 - one case a kind of event
             return _answer(state, event)
         case Decision():
             return _decide(state, event), ()
-        case Published(intent, revision, iteration):
-            flying = state.in_flight
-            if flying is not None and flying.intent == intent:
-                state = replace(state, in_flight=InFlight(intent, revision, iteration))
-            return state, ()
+        case Published():
+            return _publish(state, event), ()
+        case ForeignControl():
+            return _await(state, event), ()
         case Superseded():
             return _supersede(state, event), ()
         case _:
@@ -203,12 +146,20 @@ def _rewound(state: State, first: int) -> State:
         iteration=min(state.iteration, first - 1),
         # Iterations may be counted anew: nothing may wait for one that is far ahead then.
         revision_since=min(state.revision_since, first),
-        changed_at=None if state.changed_at is None else min(state.changed_at, first),
+        changed_at=_at_most(first, state.changed_at),
+        in_flight=tuple(
+            replace(flying, changed_before=_at_most(first, flying.changed_before))
+            for flying in state.in_flight
+        ),
         blocked_until=min(state.blocked_until, first - 1),
         rows=kept,
         streaks={},
         firing=frozenset(),
     )
+
+
+def _at_most(first: int, iteration: int | None) -> int | None:
+    return None if iteration is None else min(iteration, first)
 
 
 def _answer(state: State, event: ControlApplied | ControlRejected) -> Step:
@@ -225,18 +176,28 @@ def _answer(state: State, event: ControlApplied | ControlRejected) -> Step:
         answer = Answered(event.revision, "rejected", iteration, known, event.reason)
     if is_new:
         outputs.append(answer)
-    flying = state.in_flight
-    if flying is not None and event.revision >= flying.revision:
-        if event.revision > flying.revision:
+    answered = _answered_by(state, event.revision)
+    for flying in answered:
+        if flying.revision < event.revision:
             later = f"the trainer took over revision {event.revision}, which came after it"
             known = state.in_force.known()
             outputs.append(Answered(flying.revision, "superseded", iteration, known, later))
-        state = replace(state, in_flight=None)
-        if answer.outcome == "applied":
+        if flying.intent is not None and answer.outcome == "applied":
             state = replace(state, changed_at=iteration)
-        elif event.revision == flying.revision:
-            state = replace(state, decided=state.decided - 1)
-    return replace(state, revision=max(state.revision, event.revision)), tuple(outputs)
+        elif flying.intent is not None:
+            state = _uncounted(state, flying)
+    left = tuple(flying for flying in state.in_flight if flying not in answered)
+    revision = max(state.revision, event.revision)
+    return replace(state, in_flight=left, revision=revision), tuple(outputs)
+
+
+def _answered_by(state: State, revision: int) -> list[InFlight]:
+    """What an answer to `revision` is the answer to: the trainer reads the newest control only.
+
+    A number alone tells nothing of a decision that is not published: somebody else may have it.
+    """
+    published = (flying for flying in state.in_flight if flying.published_at is not None)
+    return [flying for flying in published if flying.revision <= revision]
 
 
 def _restarted(state: State, iteration: int) -> State:
@@ -245,29 +206,52 @@ def _restarted(state: State, iteration: int) -> State:
 
 
 def _decide(state: State, decision: Decision) -> State:
+    revision = decision.base_revision + 1
+    flying = InFlight(revision, decision.intent, changed_before=state.changed_at)
     flies = decision.mode is Mode.ACT
     return replace(
         state,
         taken=(*state.taken, _rung_id(decision.rule, decision.rung)),
         decided=state.decided + 1,
         changed_at=decision.iteration,
-        in_flight=InFlight(decision.intent, decision.base_revision + 1) if flies else None,
+        in_flight=(*state.in_flight, flying) if flies else state.in_flight,
         hold=None,
     )
 
 
+def _publish(state: State, event: Published) -> State:
+    def published(flying: InFlight) -> InFlight:
+        if flying.intent != event.intent:
+            return flying
+        return replace(flying, revision=event.revision, published_at=event.iteration)
+
+    return replace(state, in_flight=tuple(map(published, state.in_flight)))
+
+
+def _await(state: State, found: ForeignControl) -> State:
+    if found.revision <= state.revision:
+        return state
+    flying = InFlight(found.revision, published_at=found.iteration)
+    return replace(state, in_flight=(*state.in_flight, flying))
+
+
 def _supersede(state: State, event: Superseded) -> State:
     """The rung may be taken again, once the log has been read as far as it had come."""
+    flying = next((each for each in state.in_flight if each.intent == event.intent), None)
+    if flying is None:
+        return state
     rule, rung, _ = event.intent.split(":", 2)
-    flying = state.in_flight
     return replace(
-        state,
+        _uncounted(state, flying),
         taken=tuple(taken for taken in state.taken if taken != _rung_id(rule, rung)),
-        decided=state.decided - 1,
-        changed_at=None if state.decided <= 1 else state.changed_at,
         blocked_until=event.iteration,
-        in_flight=None if flying is not None and flying.intent == event.intent else flying,
+        in_flight=tuple(each for each in state.in_flight if each is not flying),
     )
+
+
+def _uncounted(state: State, flying: InFlight) -> State:
+    """A decision that changed nothing is none for the budget, nor for the cooldown."""
+    return replace(state, decided=state.decided - 1, changed_at=flying.changed_before)
 
 
 def _rung_id(rule: str, rung: str) -> str:
@@ -288,12 +272,13 @@ def _iterate(state: State, record: IterationRecord, policy: Policy, *, deciding:
         target_iterations=record.target_iterations or state.target_iterations,
         rows=state.rows if row is None else (*state.rows, row)[-MOST_ROWS:],
     )
-    state, silence = _missed_answer(state, policy)
-    if row is None:
-        return _hold(state, "all", "silent", "the log tells no reference correctness", silence)
-    stats = measure(state.rows, policy.windows, policy.least_effective, policy.z)
+    state, silence = _missed_answers(state, policy)
+    stats = measure(state.rows, policy.windows, policy.least_effective, policy.z) if row else None
     if stats is None:
-        return _hold(state, "all", "window", _too_few(state, policy), silence)
+        # Verdicts in a row end where there is none.
+        state = replace(state, streaks={})
+        key, because = _no_verdict(state, policy) if row else _SILENT
+        return _hold(state, "all", key, because, silence)
     situation = _situation(state, stats)
     state = _with_verdicts(state, situation, policy)
     outcome = _judged(state, situation, policy, record)
@@ -304,17 +289,26 @@ def _iterate(state: State, record: IterationRecord, policy: Policy, *, deciding:
     return _decide(state, outcome), (*silence, outcome)
 
 
-def _missed_answer(state: State, policy: Policy) -> Step:
-    """Say once that a published control was not answered in time; a late answer still counts."""
-    flying = state.in_flight
-    if flying is None or flying.published_at is None or flying.is_unconfirmed:
-        return state, ()
-    if state.iteration <= flying.published_at + policy.unconfirmed_after:
+def _missed_answers(state: State, policy: Policy) -> Step:
+    """Say once of each control that it was not answered in time; a late answer still counts."""
+    missed = [
+        flying
+        for flying in state.in_flight
+        if flying.published_at is not None
+        and not flying.is_unconfirmed
+        and state.iteration > flying.published_at + policy.unconfirmed_after
+    ]
+    if not missed:
         return state, ()
     because = f"no answer within {policy.unconfirmed_after} iterations"
-    known = state.in_force.known()
-    silence = Answered(flying.revision, "unconfirmed", state.iteration, known, because)
-    return replace(state, in_flight=replace(flying, is_unconfirmed=True)), (silence,)
+    at, known = state.iteration, state.in_force.known()
+    in_flight = tuple(
+        replace(flying, is_unconfirmed=True) if flying in missed else flying
+        for flying in state.in_flight
+    )
+    return replace(state, in_flight=in_flight), tuple(
+        Answered(flying.revision, "unconfirmed", at, known, because) for flying in missed
+    )
 
 
 def _hold(state: State, rule: str, key: str, because: str, before: tuple[Output, ...] = ()) -> Step:
@@ -325,9 +319,12 @@ def _hold(state: State, rule: str, key: str, because: str, before: tuple[Output,
     return replace(state, hold=hold), (*before, hold)
 
 
-def _too_few(state: State, policy: Policy) -> str:
+_SILENT = ("silent", "the log tells no reference correctness")
+
+
+def _no_verdict(state: State, policy: Policy) -> tuple[str, str]:
     on = f" on revision {state.revision}" if state.revision else ""
-    return (
+    return "window", (
         f"a verdict{on} needs at least {policy.windows[0]} iterations "
         f"and {number(policy.least_effective)} independent samples"
     )
@@ -346,13 +343,15 @@ def _situation(state: State, stats: WindowStats) -> Situation:
 def _with_verdicts(state: State, situation: Situation, policy: Policy) -> State:
     streaks: dict[str, int] = {}
     firing: set[str] = set()
+    evaluated = dict(state.evaluated)
     for rule in _concerned(situation):
         name, stats = rule.name, situation.stats
+        evaluated[name] = evaluated.get(name, 0) + 1
         streaks[name] = state.streaks.get(name, 0) + 1 if rule.holds(stats, policy) else 0
         still_fires = name in state.firing and not rule.clears(stats, policy)
         if streaks[name] >= policy.dwell or still_fires:
             firing.add(name)
-    return replace(state, streaks=streaks, firing=frozenset(firing))
+    return replace(state, streaks=streaks, firing=frozenset(firing), evaluated=evaluated)
 
 
 def _concerned(situation: Situation) -> list[Rule]:
@@ -363,16 +362,35 @@ def _judged(
     state: State, situation: Situation, policy: Policy, record: IterationRecord
 ) -> Decision | Hold:
     """The first firing rule's next rung, or what stands against a change."""
-    stats, at, concerned = situation.stats, state.iteration, _concerned(situation)
-    rule = next((rule for rule in concerned if rule.name in state.firing), None)
-    if rule is None:
-        # The least urgent: of an adaptive run the one that it waits for.
-        last = concerned[-1]
-        return Hold(last.name, "not fired", at, f"{last.name} not fired: {last.bound(stats)}")
+    concerned = _concerned(situation)
+    idle: Hold | None = None
+    for rule in concerned:
+        if rule.name not in state.firing:
+            continue
+        outcome = _next_rung(state, rule, situation, policy, record)
+        if not isinstance(outcome, Hold) or outcome.key not in _IDLE:
+            return outcome
+        idle = idle or outcome
+    if idle is not None:
+        return idle
+    # The least urgent: of an adaptive run the one that it waits for.
+    last = concerned[-1]
+    because = f"{last.name} not fired: {last.bound(situation.stats)}"
+    return Hold(last.name, "not fired", state.iteration, because)
+
+
+# A rule that fires and wants no change keeps no other one from its own.
+_IDLE = frozenset({"rising", "no remedy"})
+
+
+def _next_rung(
+    state: State, rule: Rule, situation: Situation, policy: Policy, record: IterationRecord
+) -> Decision | Hold:
+    stats = situation.stats
     fires = f"{rule.name} fires ({rule.bound(stats)})"
     if (objection := _objection(state, rule, stats, policy)) is not None:
         key, because = objection
-        return Hold(rule.name, key, at, f"{fires}, held: {because}")
+        return Hold(rule.name, key, state.iteration, f"{fires}, held: {because}")
     refusals = []
     for rung in rule.ladder:
         if _rung_id(rule.name, rung.name) in state.taken:
@@ -383,7 +401,7 @@ def _judged(
             return _decision(state, stats, (rule, rung), plan, record.at)
         refusals.append(f"{rung.name}: {plan}")
     because = f"{fires}, no remedy left; {'; '.join(refusals)}"
-    return Hold(rule.name, "no remedy", at, because)
+    return Hold(rule.name, "no remedy", state.iteration, because)
 
 
 def _objection(
@@ -394,7 +412,7 @@ def _objection(
     settled = state.revision_since + policy.settle + width
     cooled = at if state.changed_at is None else state.changed_at + policy.cooldown
     left = None if state.target_iterations is None else state.target_iterations - at
-    flying = state.in_flight
+    flying = max(state.in_flight, key=lambda each: each.is_unconfirmed, default=None)
     objections = (
         (
             flying is not None,
@@ -454,8 +472,3 @@ def _decision(
             f"{plan.because}"
         ),
     )
-
-
-def as_json(output: Output) -> dict[str, Any]:
-    """As the journal and a backtest show it."""
-    return asdict(output)

@@ -1,5 +1,6 @@
 """The training state that a log leaves in force: its header's, after the controls applied."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -31,8 +32,11 @@ class InForce:
         return replace(self, **values)
 
     def known(self) -> dict[str, Any]:
-        """The values that are known."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        """The values that are known; a log may write nan, which is none."""
+        values = asdict(self).items()
+        return {
+            key: value for key, value in values if value is not None and not _is_no_number(value)
+        }
 
     def whole(self) -> TrainingState | None:
         """As a control carries it; None when a part is not known."""
@@ -53,6 +57,10 @@ CONTROLLED = tuple(_CONVERTERS)
 """What a control can change of the training."""
 
 
+def _is_no_number(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
 def _read(convert: Callable[[str], Any], text: str) -> Any:
     try:
         return convert(text)
@@ -62,12 +70,17 @@ def _read(convert: Callable[[str], Any], text: str) -> Any:
 
 
 def carried(newest: Control | None, answered: Applied | None) -> str:
-    """The lifecycle that a change of something else leaves as it is: a paused run stays paused."""
+    """The lifecycle that a change of something else leaves as it is.
+
+    A paused run stays paused. What the trainer has yet to obey is asked for again, for it only
+    reads the newest control.
+    """
     if newest is not None and (answered is None or newest.revision > answered.revision):
-        lifecycle = newest.lifecycle
-    else:
-        lifecycle = "run" if answered is None else answered.lifecycle
-    return lifecycle if lifecycle == "pause" else "run"
+        return newest.lifecycle if newest.lifecycle in _KEPT_WHILE_PENDING else "run"
+    return "pause" if answered is not None and answered.lifecycle == "pause" else "run"
+
+
+_KEPT_WHILE_PENDING = frozenset({"pause", "checkpoint", "stop"})
 
 
 def desired(

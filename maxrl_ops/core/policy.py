@@ -25,7 +25,6 @@ class Policy:
         low_clears_above: LOW is over when the lower bound lies above this.
         adapt_above: ADAPT: an adaptive run hands over when the lower bound lies above this.
         rising_errors: A slope positive by more than so many standard errors is learning.
-        threshold_step: The threshold is lowered in such steps.
         least_gain: Share of the rewards that a lower threshold must admit more.
         least_empty: Share of the window's iterations without a sample above the live threshold.
         settle: No change for so long after one is in force, and then a whole window.
@@ -44,7 +43,6 @@ class Policy:
     low_clears_above: float = 0.55
     adapt_above: float = 0.50
     rising_errors: float = 2.0
-    threshold_step: float = 5.0
     least_gain: float = 0.10
     least_empty: float = 0.10
     settle: int = 20

@@ -4,6 +4,7 @@ One ordered table, the most urgent first. A rule looks at a window of correctnes
 threshold; a rung looks at what is in force, and says what it would change or why it would not.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -79,13 +80,13 @@ class Rule:
 
 
 def _lower_threshold(situation: Situation, policy: Policy) -> Plan | str:
-    """The first threshold, going down in steps, that admits clearly more of the rewards.
+    """The first level of the task's grid, going down, that admits clearly more of the rewards.
 
     A threshold above all rewards leaves MaxRL without a correct sample, and so without a gradient;
     one that some samples reach is left alone.
     """
     live, bounds, rows = situation.threshold, situation.bounds, situation.stats.rows
-    if live is None or bounds is None:
+    if live is None or not math.isfinite(live) or bounds is None:
         return "the log does not tell the threshold and its bounds"
     empty = sum(row.n_correct == 0 for row in rows) / len(rows)
     if empty < policy.least_empty:
@@ -97,22 +98,27 @@ def _lower_threshold(situation: Situation, policy: Policy) -> Plan | str:
     if not total:
         return "the log does not tell how many rewards lie above other thresholds"
     admitted = sum(row.rewards_above.get(live, row.n_correct or 0) for row in rows)
-    candidate = live - policy.threshold_step
-    while candidate >= bounds[0]:
-        above = [row.rewards_above.get(candidate) for row in rows]
-        gain = (sum(count or 0 for count in above) - admitted) / total
-        if None not in above and gain >= policy.least_gain:
+    for candidate in _levels_below(live, situation):
+        gain = (sum(row.rewards_above[candidate] for row in rows) - admitted) / total
+        if gain >= policy.least_gain:
             return Plan(
                 {"correctness_threshold": candidate},
                 f"{empty:.0%} of these iterations had no sample above the threshold "
                 f"{number(live)}, and {gain:.0%} more of the rewards lie above {number(candidate)}",
                 {"threshold": live, "empty_iterations": _short(empty), "gain": _short(gain)},
             )
-        candidate -= policy.threshold_step
     return (
         f"no threshold from {number(bounds[0])} to {number(live)} would admit "
         f"{policy.least_gain:.0%} more of the rewards"
     )
+
+
+def _levels_below(live: float, situation: Situation) -> list[float]:
+    """Levels of the grid that the task allows and every iteration tells of, the highest first."""
+    low, high = situation.bounds or (live, live)
+    told = set.intersection(*(set(row.rewards_above) for row in situation.stats.rows))
+    allowed = (level for level in told if low <= level <= high and level < live)
+    return sorted(filter(math.isfinite, allowed), reverse=True)
 
 
 def _hand_over(situation: Situation, _: Policy) -> Plan | str:

@@ -81,12 +81,10 @@ class RunHistory:
             case CheckpointSaved(iteration):
                 self.checkpoint = iteration
             case ControlApplied(revision, _, changes):
-                self.acknowledged_revision = revision
                 self.in_force = self.in_force.after(changes)
-                self.rejection = None
+                self._acknowledge(revision)
             case ControlRejected(revision):
-                self.acknowledged_revision = revision
-                self.rejection = event
+                self._acknowledge(revision, event)
             case UpdateSkipped(iteration):
                 self.skipped_updates.append(iteration)
             case RunEnded():
@@ -112,10 +110,15 @@ class RunHistory:
         self.iterations.append(record)
         if record.objective is not None:
             self.in_force = replace(self.in_force, objective=record.objective)
-        if record.control_revision:
-            self.acknowledged_revision = record.control_revision
+        if record.control_revision and record.control_revision > (self.acknowledged_revision or 0):
+            self._acknowledge(record.control_revision)
         if len(self.iterations) > 2 * _MOST_KEPT:
             del self.iterations[:-_MOST_KEPT]
+
+    def _acknowledge(self, revision: int, rejection: ControlRejected | None = None) -> None:
+        """An answer; to an older control it is a replay, which takes nothing back."""
+        if revision >= (self.acknowledged_revision or 0):
+            self.acknowledged_revision, self.rejection = revision, rejection
 
     def _drop_iterations_from(self, first: int) -> None:
         while self.iterations and self.iterations[-1].iteration >= first:

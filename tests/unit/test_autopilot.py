@@ -1,7 +1,9 @@
 """The autopilot: LOW and its threshold rung, and everything that holds it back."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,16 @@ from hypothesis import strategies as st
 from scripted import header, record
 
 from maxrl_ops.core import autopilot
-from maxrl_ops.core.autopilot import Answered, Decision, Hold, Input, Output, Published, Superseded
+from maxrl_ops.core.decision import (
+    Answered,
+    Decision,
+    ForeignControl,
+    Hold,
+    Input,
+    Output,
+    Published,
+    Superseded,
+)
 from maxrl_ops.core.policy import Mode, Policy
 from maxrl_ops.wire.record import (
     Algorithm,
@@ -19,6 +30,7 @@ from maxrl_ops.wire.record import (
     IterationRecord,
     RunStarted,
 )
+from trainer.tasks.own import REWARD_GRID, THRESHOLD_BOUNDS
 
 POLICY = Policy()
 LOWERED = (Change("correctness_threshold", "25.0", "30.0"),)
@@ -61,8 +73,8 @@ def test_low_fires_once_the_window_is_full_and_has_been_low_for_its_dwell() -> N
     assert decision.evidence["upper"] < 0.5  # type: ignore[operator]
     assert decision.evidence["empty_iterations"] == 1
     assert "30" in decision.because
-    assert state.in_flight is not None
-    assert state.in_flight.revision == 1
+    assert [flying.revision for flying in state.in_flight] == [1]
+    assert state.evaluated == {"LOW": 41}
 
 
 @pytest.mark.parametrize("correct", [32, 38, 64])
@@ -110,6 +122,29 @@ def test_the_threshold_goes_down_as_far_as_it_takes() -> None:
     assert decision.changes == {"correctness_threshold": 20.0}
 
 
+def test_the_threshold_of_a_task_with_rewards_from_0_to_1_goes_down_on_its_own_grid() -> None:
+    """Nothing is above 0.9, 26 of 64 rewards are 0.6, and the task declares no more than these."""
+    own = replace(
+        header(), reference_threshold=0.5, bounds=THRESHOLD_BOUNDS, correctness_threshold=0.9
+    )
+    above = {level: 26 if level < 0.6 else 0 for level in REWARD_GRID}
+    records = [replace(r, n_correct=0, rewards_above=above) for r in low(1, 60)]
+    (decision,) = decisions(fold([own, *records])[1])
+    assert decision.changes == {"correctness_threshold": 0.5}
+
+
+@pytest.mark.parametrize(
+    "bounds", [(-1e300, 1e300), (-math.inf, 30.0), (math.nan, 30.0), (26.0, 30.0), (0.0, 12.0)]
+)
+def test_whatever_bounds_a_log_tells_only_its_own_levels_are_asked_for(
+    bounds: tuple[float, float],
+) -> None:
+    records = [replace(r, rewards_above={-math.inf: 64, **r.rewards_above}) for r in low(1, 60)]
+    found = decisions(fold([replace(header(), bounds=bounds), *records])[1])
+    allowed = bounds[0] <= 25 <= bounds[1]
+    assert [d.changes for d in found] == [{"correctness_threshold": 25.0}] * allowed
+
+
 def test_a_log_without_a_reference_threshold_is_only_watched() -> None:
     silent = [replace(r, reference_correct=None, reference_total=None) for r in low(1, 60)]
     _, outputs = fold([header(), *silent])
@@ -134,7 +169,7 @@ def test_applied_restarts_the_window_and_settles() -> None:
     assert isinstance(answer, Answered)
     assert (answer.revision, answer.outcome, answer.iteration) == (1, "applied", 25)
     assert answer.effective["correctness_threshold"] == 25
-    assert (state.rows, state.in_flight, state.revision) == ((), None, 1)
+    assert (state.rows, state.in_flight, state.revision) == ((), (), 1)
     _, outputs = fold(low(25, 160, threshold=25.0), state)
     # The one rung that there is was taken: whatever follows, no second time.
     assert not decisions(outputs)
@@ -164,7 +199,7 @@ def test_silence_is_unconfirmed_once_and_a_late_answer_counts() -> None:
     assert ("LOW", "unconfirmed") in holds(outputs)
     state, outputs = fold([ControlApplied(1, 41, LOWERED)], state)
     assert [o.outcome for o in outputs if isinstance(o, Answered)] == ["applied"]
-    assert state.in_flight is None
+    assert state.in_flight == ()
 
 
 def test_a_decision_that_is_not_published_yet_is_not_unconfirmed() -> None:
@@ -179,7 +214,7 @@ def test_an_operator_who_came_later_supersedes() -> None:
     state, outputs = fold([Published(decision.intent, 1, 24), *low(25, 25), applied], state)
     answers = [(o.revision, o.outcome) for o in outputs if isinstance(o, Answered)]
     assert answers == [(2, "applied"), (1, "superseded")]
-    assert (state.in_flight, state.revision, state.in_force.n_samples) == (None, 2, 16)
+    assert (state.in_flight, state.revision, state.in_force.n_samples) == ((), 2, 16)
 
 
 def test_what_was_not_published_may_be_decided_again_once_the_log_is_read() -> None:
@@ -202,12 +237,64 @@ def test_an_operators_control_alone_restarts_the_window() -> None:
     assert decision.base_revision == 1
 
 
+def test_nothing_is_decided_while_an_operators_control_awaits_its_answer() -> None:
+    asked = ForeignControl(1, "uid:7", 20)
+    state, outputs = fold([header(), *low(1, 20), asked, *low(21, 60)])
+    assert not decisions(outputs)
+    answers = [(o.revision, o.outcome, o.iteration) for o in outputs if isinstance(o, Answered)]
+    assert answers == [(1, "unconfirmed", 24)]
+    assert ("LOW", "unconfirmed") in holds(outputs)
+    state, outputs = fold([ControlRejected(1, "no"), *low(61, 61)], state)
+    assert [o.outcome for o in outputs if isinstance(o, Answered)] == ["rejected"]
+    (decision,) = decisions(outputs)
+    assert (decision.iteration, decision.base_revision) == (61, 1)
+
+
+def test_of_two_controls_within_an_iteration_the_trainer_answers_the_later() -> None:
+    asked = [ForeignControl(1, "uid:7", 5), ForeignControl(2, "uid:7", 5)]
+    applied = ControlApplied(2, 6, (Change("n_samples", "16", "8"),))
+    state, outputs = fold([header(), *low(1, 5), *asked, applied, *low(6, 12)])
+    answers = [(o.revision, o.outcome) for o in outputs if isinstance(o, Answered)]
+    assert answers == [(2, "applied"), (1, "superseded")]
+    assert state.in_flight == ()
+    # One that is found only after its answer awaits none.
+    assert fold([ForeignControl(1, "uid:7", 12)], state) == (state, [])
+
+
+def test_an_answer_to_an_operator_is_none_to_the_decision_that_wanted_the_number() -> None:
+    state, decision = decided()
+    events = [ForeignControl(1, "uid:7", 24), ControlRejected(1, "no")]
+    state, _ = fold([*events, Superseded(decision.intent, 24, "revision 1 came first")], state)
+    assert (state.decided, state.changed_at, state.taken, state.in_flight) == (0, None, (), ())
+
+
+@pytest.mark.parametrize("fate", ["superseded", "rejected"])
+def test_what_came_to_nothing_costs_no_cooldown(fate: str) -> None:
+    state, decision = decided()
+    state = replace(state, decided=2, in_flight=(replace(state.in_flight[0], changed_before=3),))
+    published = Published(decision.intent, 1, 24)
+    of_fate: dict[str, list[Input]] = {
+        "superseded": [Superseded(decision.intent, 30, "late")],
+        "rejected": [published, ControlRejected(1, "no")],
+    }
+    state, _ = fold(of_fate[fate], state)
+    assert (state.decided, state.changed_at) == (1, 3)
+
+
+def test_verdicts_in_a_row_end_where_there_is_none() -> None:
+    silent = [replace(r, reference_correct=None) for r in low(23, 23)]
+    _, outputs = fold([header(), *low(1, 22), *silent, *low(24, 60)])
+    (decision,) = decisions(outputs)
+    # 20, 21 and 22 were low; 24 begins anew.
+    assert decision.iteration == 28
+
+
 def test_observe_and_suggest_decide_but_send_nothing() -> None:
     for mode in (Mode.OBSERVE, Mode.SUGGEST):
         state, outputs = fold([header(), *low(1, 160)], autopilot.State(mode=mode))
         (decision,) = decisions(outputs)
         assert decision.mode is mode
-        assert state.in_flight is None
+        assert state.in_flight == ()
 
 
 # --- An adaptive run ------------------------------------------------------------------------------
@@ -235,6 +322,16 @@ def test_an_adaptive_run_hands_over_once_most_samples_are_right() -> None:
     # What it was to do is done: only LOW still looks.
     assert {rule for rule, _ in holds(outputs)} == {"all", "LOW"}
     assert state.firing == frozenset()
+
+
+def test_a_rule_that_has_nothing_left_does_not_keep_others_from_their_change() -> None:
+    """Low once without a remedy, LOW fires until its lower bound is above .55; ADAPT from .50."""
+    steady = low(31, 140, correct=36, threshold=20.0)
+    state, outputs = fold([adaptive(), *low(1, 30, threshold=20.0), *steady])
+    assert ("LOW", "no remedy") in holds(outputs)
+    (decision,) = decisions(outputs)
+    assert decision.rule == "ADAPT"
+    assert "LOW" in state.firing
 
 
 def test_rising_does_not_hold_a_hand_over_back() -> None:
@@ -295,6 +392,8 @@ def story() -> list[Input]:
         *low(25, 25),
         ControlApplied(1, 26, LOWERED),
         *low(26, 90, threshold=25.0),
+        ForeignControl(2, "uid:7", 90, changes={"n_samples": 99}),
+        ForeignControl(3, "uid:7", 90),
         ControlRejected(2, "no"),
         *low(91, 95, threshold=25.0),
         header(attempt=2, resumed_from=80),
@@ -334,3 +433,50 @@ def test_whatever_happens_at_most_three_changes(rows: list[tuple[int, int]]) -> 
         events.append(replace(record(n, correct, iterations=1000), n_correct=min(live, correct)))
     _, outputs = fold(events)
     assert len(decisions(outputs)) <= POLICY.most_changes
+
+
+INPUTS = st.one_of(
+    st.lists(st.integers(0, 64), min_size=1, max_size=30),
+    st.builds(ForeignControl, st.integers(1, 4), st.just("uid:7"), st.integers(0, 60)),
+    st.builds(ControlApplied, st.integers(1, 4), st.integers(1, 60), st.just(LOWERED)),
+    st.builds(ControlRejected, st.integers(1, 4), st.just("no")),
+    st.builds(lambda n: header(attempt=2, resumed_from=n), st.integers(0, 60)),
+    st.sampled_from(["publish", "supersede"]),
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(INPUTS, max_size=25))
+def test_whatever_is_published_and_answered_the_past_folds_to_the_same(script: list[Any]) -> None:
+    state = autopilot.State()
+    stored: list[Input] = []
+    wanted: list[Decision] = []
+    at = 0
+
+    def take(event: Input) -> None:
+        nonlocal state
+        state, outputs = autopilot.reduce(state, event, POLICY)
+        wanted.extend(decisions(outputs))
+        stored.extend([event, *decisions(outputs)])
+
+    for step in [header(iterations=10**6), [26] * 30, *script]:
+        match step:
+            case list() as counts:
+                for at, correct in enumerate(counts, state.iteration + 1):
+                    take(record(at, correct, iterations=10**6))
+            case "publish" if wanted:
+                decision = wanted.pop(0)
+                take(Published(decision.intent, decision.base_revision + 1, at))
+            case "supersede" if wanted:
+                take(Superseded(wanted.pop(0).intent, at, "late"))
+            case str():
+                pass
+            case _:
+                take(step)
+    again = autopilot.State()
+    for event in stored:
+        again, _ = autopilot.reduce(again, event, POLICY, deciding=False)
+    assert again == state
+    # A rung that was rejected stays taken.
+    assert 0 <= state.decided <= len(state.taken)
+    assert len({flying.intent for flying in state.in_flight if flying.intent}) <= 1

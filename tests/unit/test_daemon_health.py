@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from scripted import ScriptedTrainer, make_run
 
-from maxrl_ops import daemon
+from maxrl_ops import daemon, run_watch
 from maxrl_ops.core.policy import Policy
 from maxrl_ops.daemon import Daemon
 from maxrl_ops.exporter import Exporter
@@ -33,6 +33,31 @@ def test_a_loop_that_stands_still_is_not_alive(
         assert looking.not_alive() == "the tail loop has stood still for 16 s"
         looking.turn()
         assert looking.not_alive() is None
+    store.close()
+
+
+def test_a_run_has_no_series_while_its_history_is_being_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of a counter would be a reset to whoever scrapes it; the loop turns all the while."""
+    trainer = ScriptedTrainer(make_run(tmp_path))
+    trainer.begin()
+    trainer.step(50)
+    store = Store(tmp_path / "history.db")
+    first = Daemon(Home(tmp_path), store, Exporter(), Policy())
+    while first.turn():
+        pass
+    monkeypatch.setattr(run_watch, "_SLICE", 10)
+    exporter = Exporter()
+    second = Daemon(Home(tmp_path), store, exporter, Policy())
+    iterations = b'maxrl_train_iterations_total{algorithm="MaxRL",job_name="rust",run="one"}'
+    for _ in range(5):
+        assert second.turn()
+        assert iterations not in exporter.text()
+        assert second.not_ready() is not None
+    while second.turn():
+        pass
+    assert iterations + b" 50.0" in exporter.text()
     store.close()
 
 

@@ -60,6 +60,9 @@ SUPERVISOR = SupervisorState(
 )
 
 
+JUDGED = autopilot.State(evaluated={"LOW": 7})
+
+
 def view(*events: Event, **changes: object) -> RunView:
     history, totals = RunHistory(), Totals()
     parser = Parser()
@@ -98,7 +101,7 @@ def values(exporter: Exporter, name: str) -> dict[tuple[tuple[str, str], ...], f
 
 @pytest.fixture
 def exporter() -> Exporter:
-    return shown(view(*LOG, supervisor=SUPERVISOR, evaluations=1, control_revision=3))
+    return shown(view(*LOG, supervisor=SUPERVISOR, autopilot=JUDGED, control_revision=3))
 
 
 @pytest.fixture
@@ -139,6 +142,9 @@ def get(server: Server, path: str, method: str = "GET") -> tuple[int, str]:
         ("maxrl_job_last_exit_code", (), 1),
         ("maxrl_job_control_revision", (), 3),
         ("maxrl_rule_decisions_total", (("outcome", "applied"), ("rule", "LOW")), 0),
+        ("maxrl_rule_evaluations_total", (("rule", "LOW"),), 7),
+        # Of no concern to a run that is not adaptive.
+        ("maxrl_rule_evaluations_total", (("rule", "ADAPT"),), 0),
         ("maxrl_rule_firing", (("rule", "LOW"),), 0),
         ("maxrl_ops_runs", (("state", "running"),), 1),
         ("maxrl_ops_build_info", (("version", "1.2.3"),), 1),

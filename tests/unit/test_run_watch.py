@@ -38,6 +38,8 @@ class Watcher:
     def start(self) -> None:
         self.store = Store(self.path)
         self.watch = RunWatch(self.run, RunSpec.load(self.run), self.store, Policy())
+        while self.watch.is_catching_up:
+            self.watch.tick(is_over=False)
 
     def kill(self) -> None:
         self.store.close()
@@ -53,6 +55,13 @@ class Watcher:
     def entries(self) -> list[Entry]:
         with Journal(self.path) as journal:
             return journal.entries(self.run.name)
+
+    def counts(self, *outcomes: tuple[str, str]) -> list[int]:
+        counted = self.store.outcomes(self.watch.id)
+        return [counted.get(outcome, 0) for outcome in outcomes]
+
+    def offset(self) -> int:
+        return self.store.place(self.watch.id)[0].offset
 
     def current(self) -> list[int]:
         with closing(sqlite3.connect(self.path)) as db:
@@ -205,7 +214,60 @@ def test_counters_go_on_after_a_restart(run: RunDir, watcher: Watcher) -> None:
     assert after.tally.lines == len(run.log.read_bytes().splitlines())
     assert after.tally.unparsed == {"unknown line": 2}
     assert after.totals == before.totals
-    assert after.evaluations == 5
+    assert after.state == before.state
+
+
+def test_a_long_history_is_taken_up_in_slices(
+    run: RunDir, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = ScriptedTrainer(run)
+    trainer.begin()
+    for _ in range(40):
+        trainer.step()
+        watcher.tick()
+    before = watcher.watch
+    monkeypatch.setattr(run_watch, "_SLICE", 7)
+    watch = RunWatch(run, RunSpec.load(run), watcher.store, Policy())
+    ticks = 0
+    while watch.is_catching_up:
+        assert watch.tick(is_over=False)
+        ticks += 1
+    # The header, 40 iterations, and of one decision: itself, published, answered.
+    assert ticks == -(-44 // 7)
+    assert (watch.state, watch.totals) == (before.state, before.totals)
+    assert watch.history == before.history
+    assert not watch.tick(is_over=False)
+
+
+def test_a_last_line_that_is_torn_is_done_with_once_the_run_is_over(
+    run: RunDir, watcher: Watcher
+) -> None:
+    trainer = ScriptedTrainer(run)
+    trainer.begin()
+    trainer.step(3)
+    with run.log.open("a") as file:
+        file.write("Iteration 4/1")
+    watcher.tick()
+    size = run.log.stat().st_size
+    assert watcher.offset() < size
+    watcher.tick(is_over=True)
+    assert watcher.offset() == size
+    assert not watcher.watch.tick(is_over=True)
+
+
+def test_an_empty_file_in_the_logs_place_counts_as_a_rotation(
+    run: RunDir, watcher: Watcher
+) -> None:
+    trainer = ScriptedTrainer(run)
+    trainer.begin()
+    trainer.step(3)
+    watcher.tick()
+    run.log.write_bytes(b"")
+    watcher.tick()
+    watcher.restart()
+    assert watcher.watch.tally.rotations == 1
+    watcher.tick()
+    assert watcher.watch.tally.rotations == 1
 
 
 def test_a_block_that_is_cut_is_taken_in_once_it_is_whole(run: RunDir, watcher: Watcher) -> None:
@@ -225,6 +287,93 @@ def test_a_block_that_is_cut_is_taken_in_once_it_is_whole(run: RunDir, watcher: 
 
 
 # --- Late, and not alone --------------------------------------------------------------------------
+
+
+def change(run: RunDir, **changes: object) -> Control:
+    in_force = InForce(**{key: getattr(INITIAL, key) for key in INITIAL.__slots__})
+    return control_writer.change(run, in_force, 0, changes, "by a test")
+
+
+def test_of_two_changes_within_an_iteration_both_have_an_outcome(
+    run: RunDir, watcher: Watcher
+) -> None:
+    trainer = ScriptedTrainer(run)
+    trainer.begin()
+    trainer.step(3)
+    watcher.tick()
+    change(run, n_samples=16)
+    change(run, weight_temperature=2.0)
+    trainer.step()
+    watcher.tick()
+    told = [(entry.revision, entry.outcome, entry.control) for entry in watcher.entries()]
+    assert told == [
+        (1, "superseded", {"n_samples": 16}),
+        (2, "applied", {"weight_temperature": 2.0}),
+    ]
+    assert (trainer.state.n_samples, trainer.state.weight_temperature) == (16, 2.0)
+
+
+def test_a_trainer_that_never_looks_is_asked_once_and_said_to_be_silent(
+    run: RunDir, watcher: Watcher
+) -> None:
+    trainer = ScriptedTrainer(run)
+    trainer.begin()
+    for n in range(60):
+        if n == 20:
+            change(run, n_samples=16)
+        trainer.write_iteration_unanswered()
+        watcher.tick()
+    (theirs,) = watcher.entries()
+    assert (theirs.by, theirs.outcome) == (control_writer.operator(), "unconfirmed")
+    # The log had come to 21 when it was found.
+    assert theirs.answered_at == 21 + Policy().unconfirmed_after + 1
+    outcomes = ("operator", "unconfirmed"), ("operator", "applied")
+    watcher.restart()
+    assert watcher.counts(*outcomes) == [1, 0]
+    trainer.step()
+    watcher.tick()
+    assert watcher.counts(*outcomes) == [1, 1]
+
+
+def test_who_replays_its_record_does_not_answer_yet(run: RunDir, watcher: Watcher) -> None:
+    trainer = ScriptedTrainer(run)
+    trainer.begin()
+    trainer.step(17)
+    change(run, n_samples=16)
+    trainer.step(3)
+    watcher.tick()
+    trainer.begin(attempt=2, resumed_from=5)
+    change(run, weight_temperature=2.0)
+    for _ in range(12):
+        trainer.write_iteration_unanswered()
+        watcher.tick()
+    assert watcher.entries()[-1].outcome == "published"
+    # It replayed iteration 18, and reads control/ again from 19 on.
+    for _ in range(4):
+        trainer.write_iteration_unanswered()
+        watcher.tick()
+    assert watcher.entries()[-1].outcome == "published"
+    trainer.write_iteration_unanswered()
+    watcher.tick()
+    assert watcher.entries()[-1].outcome == "unconfirmed"
+
+
+def test_a_control_copied_by_hand_keeps_its_author_and_content(
+    run: RunDir, watcher: Watcher
+) -> None:
+    trainer = ScriptedTrainer(run)
+    trainer.begin()
+    for _ in range(26):
+        trainer.step()
+        watcher.tick()
+    ours = json.loads(path_of(run.control, 1).read_text())
+    copied = {**ours, "revision": 2, "author": "uid:7", "n_samples": 4}
+    path_of(run.control, 2).write_text(json.dumps(copied))
+    trainer.step()
+    watcher.tick()
+    first, second = watcher.entries()
+    assert (first.by, first.outcome) == ("rule:LOW", "applied")
+    assert (second.by, second.outcome, second.control) == ("uid:7", "applied", {"n_samples": 4})
 
 
 def test_a_stale_decision_is_not_published_but_made_again_on_the_newest(

@@ -134,6 +134,17 @@ def test_controls_change_what_is_in_force() -> None:
     assert shown.acknowledged_revision == 4
 
 
+def test_the_newest_answer_stays_the_newest() -> None:
+    applied, rejected = ControlApplied(2, 51, ()), ControlRejected(3, "out of bounds")
+    on_revision_2 = replace(record(52), control_revision=2)
+    shown = snapshot_of(HEADER, applied, rejected, on_revision_2, applied)
+    assert shown.acknowledged_revision == 3
+    assert "The trainer rejected control 3: out of bounds." in shown.sentence
+    # A trainer that answers in its blocks alone.
+    later = snapshot_of(HEADER, rejected, replace(record(53), control_revision=4))
+    assert (later.acknowledged_revision, later.rejection) == (4, None)
+
+
 def test_foreign_lines_change_nothing() -> None:
     noisy = RunHistory.of([HEADER, Unparsed("x", "unknown line"), *records(1, 3)])
     assert noisy.unparsed_lines == 1

@@ -3,6 +3,7 @@
 import math
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted import header, record
 
-from maxrl_ops.core.autopilot import Answered, Decision, Hold, Input, Published, Superseded
+from maxrl_ops.core.decision import (
+    Answered,
+    Decision,
+    ForeignControl,
+    Hold,
+    Input,
+    Published,
+    Superseded,
+)
 from maxrl_ops.core.entry import Held
 from maxrl_ops.core.policy import Mode
 from maxrl_ops.event_json import decode, encode
@@ -56,6 +65,8 @@ EVENTS: list[Input] = [
     DECISION,
     Published("LOW:threshold:1.24", 1, 25),
     Superseded("LOW:threshold:1.24", 25, "late"),
+    ForeignControl(2, "uid:7", 25, "2026", {"n_samples": 16, "lifecycle": "pause"}, "by hand"),
+    ForeignControl(3, "unknown", 25),
 ]
 
 
@@ -123,6 +134,31 @@ def test_a_resume_supersedes_and_each_iteration_has_one_current_row(path: Path) 
     assert rows(path, "SELECT COUNT(*) FROM iterations") == [(13,)]
 
 
+def test_an_iteration_costs_the_same_however_many_there_are(path: Path) -> None:
+    store = Store(path)
+    run = store.run("one", "2026", "job")
+
+    def steps_of(iteration: int) -> int:
+        """Tens of instructions of SQLite's machine, which nothing else on this host changes."""
+        count = 0
+
+        def step() -> int:
+            nonlocal count
+            count += 1
+            return 0
+
+        store._db.set_progress_handler(step, 10)
+        store.take(run, taken(record(iteration)))
+        store._db.set_progress_handler(None, 0)
+        return count
+
+    store.take(run, taken(*(record(n) for n in range(1, 50))))
+    few = steps_of(50)
+    store.take(run, taken(*(record(n) for n in range(51, 3000))))
+    assert steps_of(3000) <= 2 * few
+    store.close()
+
+
 def test_the_iterations_view_reads_figures_that_are_no_json(path: Path) -> None:
     store = Store(path)
     run = store.run("one", "2026", "job")
@@ -152,7 +188,7 @@ def test_the_journal_follows_a_decision(path: Path) -> None:
     assert store.intended(run) == []
     answer = Answered(1, "applied", 26, {"correctness_threshold": 25.0})
     store.take(run, [Taken(ControlApplied(1, 26, ()), 1, (answer,))])
-    assert store.outcomes(run) == {("LOW", "applied"): 1}
+    assert store.outcomes(run) == {("LOW", "intended"): 1, ("LOW", "applied"): 1}
     assert store.decided_at(run) == {"LOW": DECISION.time}
     with Journal(path) as journal:
         (entry,) = journal.entries("one")
@@ -162,6 +198,47 @@ def test_the_journal_follows_a_decision(path: Path) -> None:
         assert journal.entries() == [entry]
         assert journal.entries("two") == []
         assert journal.held("one") == Held("one", 24, "LOW", "too few")
+    store.close()
+
+
+def test_what_became_of_a_decision_is_counted_and_never_taken_back(path: Path) -> None:
+    store = Store(path)
+    run = store.run("one", "2026", "job")
+    store.take(run, [Taken(record(24), 1, (DECISION,))])
+    store.take(run, taken(Published(DECISION.intent, 1, 25), ForeignControl(2, "uid:7", 25)))
+    for outcome in ("unconfirmed", "applied"):
+        answers = tuple(Answered(revision, outcome, 30) for revision in (1, 2))
+        store.take(run, [Taken(record(30), 1, answers)])
+    counted = store.outcomes(run)
+    for rule in ("LOW", "operator"):
+        assert {outcome: counted[rule, outcome] for outcome in ("unconfirmed", "applied")} == {
+            "unconfirmed": 1,
+            "applied": 1,
+        }
+    with Journal(path) as journal:
+        assert [entry.outcome for entry in journal.entries("one")] == ["applied", "applied"]
+    store.close()
+
+
+def test_the_last_entry_is_the_last_decision_answered_or_not(path: Path) -> None:
+    store = Store(path)
+    run = store.run("one", "2026", "job")
+    store.take(run, taken(ForeignControl(1, "uid:7", 3)))
+    rejected = tuple(Answered(revision, "rejected", 5) for revision in (1, 2))
+    store.take(run, [Taken(record(5), 1, rejected)])
+    store.take(run, [Taken(record(24), 1, (DECISION,)), *taken(ForeignControl(3, "uid:7", 24))])
+    with Journal(path) as journal:
+        told = [(entry.revision, entry.outcome) for entry in journal.entries("one")]
+    store.close()
+    assert told == [(1, "rejected"), (2, "rejected"), (None, "intended"), (3, "published")]
+
+
+def test_a_history_from_before_outcomes_were_counted_is_taken_up(path: Path) -> None:
+    Store(path).close()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DROP TABLE outcomes")
+    store = Store(path)
+    assert store.outcomes(store.run("one", "2026", "job")) == {}
     store.close()
 
 

@@ -1,0 +1,101 @@
+"""What the autopilot takes in besides the log's events, and what it gives out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from maxrl_ops.core.policy import Mode
+from maxrl_ops.core.rules import Scalar
+from maxrl_ops.wire.record import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A change that the autopilot wants.
+
+    Attributes:
+        intent: Unique in the run, and the same whenever the same log is judged.
+        iteration: The one it was decided on.
+        time: That iteration's, as the log has it.
+        mode: The autopilot's; only Mode.ACT is published.
+        base_revision: The newest revision the trainer had answered.
+        changes: New values by their key in the control.
+        evidence: The figures behind it.
+        because: Why, in a sentence.
+    """
+
+    intent: str
+    rule: str
+    rung: str
+    iteration: int
+    time: str | None
+    mode: Mode
+    base_revision: int
+    changes: Mapping[str, Scalar]
+    evidence: Mapping[str, Scalar]
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why nothing is changed; said when rule or reason (`key`) changes, not every iteration."""
+
+    rule: str
+    key: str
+    iteration: int
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The trainer's answer to a revision, or its silence.
+
+    Attributes:
+        outcome: applied, rejected, superseded (it took over a later one) or unconfirmed.
+        effective: What is in force now.
+    """
+
+    revision: int
+    outcome: str
+    iteration: int
+    effective: Mapping[str, Scalar] = field(default_factory=dict)
+    because: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A decision's control was published; the trainer looks into control/ behind `iteration`."""
+
+    intent: str
+    revision: int
+    iteration: int
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """A decision was not published: its base, or its time, was past."""
+
+    intent: str
+    iteration: int
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignControl:
+    """Somebody else's control was found; the trainer looks into control/ behind `iteration`.
+
+    Attributes:
+        author: `unknown` where the file cannot be read.
+        time: When it was published, RFC 3339.
+        changes: What it changes of what was wished before it; `lifecycle` may be among them.
+    """
+
+    revision: int
+    author: str
+    iteration: int
+    time: str | None = None
+    changes: Mapping[str, Scalar] = field(default_factory=dict)
+    because: str = ""
+
+
+Input = Event | Decision | Published | Superseded | ForeignControl
+Output = Decision | Hold | Answered

@@ -80,7 +80,7 @@ class Trainer:
         """
         self.config, self.task, self.log = config, task, log
         self.run_dir = RunDir(config.run_dir)
-        self._stop_requested = stop_requested
+        self._attempt, self._stop_requested = attempt, stop_requested
         self.watch = Stopwatch(self.run_dir)
         Heartbeat("load", 0, utc_now()).save(self.run_dir)
         device, device_name = choose_device(config.device)
@@ -251,7 +251,7 @@ class Trainer:
                 **describe(groups, state, self.task),
             )
         )
-        append_samples(self.run_dir, iteration, groups)
+        append_samples(self.run_dir, self._attempt, iteration, groups)
         if self._difficulty is not None:
             self._difficulty.observe(solved(groups, state))
 

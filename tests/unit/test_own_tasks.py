@@ -28,6 +28,7 @@ from trainer.config import load_config
 from trainer.errors import TrainerError
 from trainer.evaluate import summarise
 from trainer.reward import PROFILES
+from trainer.seeds import seed_everything
 from trainer.tasks import close_task, load_task
 from trainer.tasks.base import Prompt, Task
 from trainer.tasks.own import OwnTask
@@ -185,6 +186,28 @@ def reward(prompt, completion):
         (None, "the reward is None, not a number"),
         (1.0, None),
     ]
+
+
+def test_a_reward_that_draws_is_the_same_in_a_resumed_run(load: Callable[..., Task]) -> None:
+    code = (
+        HEAD
+        + """
+import random
+import numpy
+import torch
+def reward(prompt, completion):
+    return random.random() + numpy.random.rand() + float(torch.rand(()))
+"""
+    )
+
+    def rewards(task: Task, iteration: int) -> list[float | None]:
+        seed_everything(3, iteration, "sample")
+        return [score for score, _ in judged(task, "a", "b")]
+
+    first, resumed = load(code), load(code)
+    told = {iteration: rewards(first, iteration) for iteration in (1, 2, 3)}
+    assert len({score for scores in told.values() for score in scores}) == 6
+    assert rewards(resumed, 2) == told[2]
 
 
 def test_a_reward_that_hangs_or_dies_costs_what_it_had_not_judged(

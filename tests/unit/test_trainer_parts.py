@@ -1,5 +1,6 @@
 """The trainer's parts that need no model: rewards, groups, evaluation figures, control."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from trainer.control_port import ControlPort, Echo, HandOver
 from trainer.evaluate import pass_at_k, summarise
 from trainer.reward import PROFILES
 from trainer.sampler import Completion
+from trainer.samples_file import append_samples
 from trainer.tasks.arithmetic.task import ArithmeticTask
 from trainer.tasks.base import Prompt
 from trainer.verdict import Verdict
@@ -106,6 +108,28 @@ def test_all_unscored_says_so_and_nothing_else() -> None:
     assert (told["n_total"], told["unscored"]) == (0, 2)
     assert not {"reward_mean", "verdict", "compile_ratio", "correct_reward_mean"} & set(told)
     assert terms_of([group(LOST, LOST)], STATE) == []
+
+
+def test_an_answer_of_no_tokens_is_not_trained_on() -> None:
+    state = TrainingState("grpo", 20.0, 1.0, 4, 3e-4)
+    empty = [
+        replace(s, completion=replace(s.completion, ids=(), text="")) for s in group(RIGHT, WRONG)
+    ]
+    assert terms_of([empty], state) == []
+    some = [empty[0], *group(RIGHT, WRONG, WRONG)]
+    # The group's own mean and count stay those of all four; only one group carries signal.
+    assert [t.coefficient for t in terms_of([some, empty], state)] == [
+        pytest.approx(c) for c in (0.25, -0.25, -0.25)
+    ]
+    assert describe([empty], state, TASK)["length_mean"] == 0
+
+
+def test_samples_tell_their_attempt(run: RunDir) -> None:
+    for attempt in (1, 2):
+        append_samples(run, attempt, 7, [group(RIGHT, LOST)])
+    lines = [json.loads(line) for line in run.samples.read_text().splitlines()]
+    told = [(line["attempt"], line["iteration"], line["reward"]) for line in lines]
+    assert told == [(1, 7, 23), (1, 7, None), (2, 7, 23), (2, 7, None)]
 
 
 def test_judge_keeps_groups_together() -> None:

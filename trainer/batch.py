@@ -11,7 +11,7 @@ from maxrl_ops.wire.record import Algorithm
 from trainer.objectives import OBJECTIVES, effective_samples, is_correct
 from trainer.reward import PROFILES, Reward
 from trainer.sampler import Completion
-from trainer.tasks.base import Task
+from trainer.tasks.base import Prompt, Task
 from trainer.update import Term
 from trainer.verdict import Verdict
 
@@ -79,14 +79,14 @@ def terms_of(groups: Sequence[Group], state: TrainingState) -> list[Term]:
     ]
 
 
-def solved(groups: Sequence[Group], state: TrainingState) -> list[tuple[str, int, int]]:
-    """Of each group: its prompt's family, how many samples are correct, how many have a reward."""
+def solved(groups: Sequence[Group], state: TrainingState) -> list[tuple[Prompt, int, int]]:
+    """Of each group: its prompt, how many samples are correct, how many have a reward."""
     threshold = state.correctness_threshold
     found = []
     for group in groups:
         members = scored(group)
         correct = sum(sample.is_correct(threshold) for sample, _ in members)
-        found.append((group[0].completion.prompt.family, correct, len(members)))
+        found.append((group[0].completion.prompt, correct, len(members)))
     return found
 
 

@@ -259,7 +259,9 @@ class Trainer:
         count = self.config.prompts_per_iteration
         if self._difficulty is None:
             return self.task.training_prompts(random, count)
-        candidates = self.task.training_prompts(random, CANDIDATES * count)
+        # A task need not have more different prompts than an iteration takes.
+        draws = (self.task.training_prompts(random, count) for _ in range(CANDIDATES))
+        candidates = [prompt for draw in draws for prompt in draw]
         return self._difficulty.choose(candidates, count, random)
 
     def _evaluate(self, iteration: int) -> float:

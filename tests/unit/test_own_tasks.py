@@ -263,6 +263,27 @@ make = Mine
 """
 
 
+def test_difficulty_asks_for_no_more_prompts_than_an_iteration_takes(here: Path) -> None:
+    few = """
+class Few(Mine):
+    def training_prompts(self, rng, count):
+        return [[Prompt(i, "all", i, ()) for i in "1234"][:count], None][count > 4]
+    def verify(self, prompts, completions):
+        return [Verdict(parsed=True, score=rng.random()) for _ in completions]
+import random as rng
+make = Few
+"""
+    (here / "few.py").write_text(PROTOCOL + few)
+    settings = {"MAXRL_PROMPTS_PER_ITERATION": "4", "MAXRL_PROMPT_SAMPLING": "difficulty"}
+    done = train(here, MAXRL_TASK="few.py:make", **settings)
+    assert done.returncode == 0, done.stderr
+    run = here / "maxrl-run"
+    drawn = [sample["prompt"] for sample in samples(run)]
+    assert [sorted(drawn[i : i + 8]) for i in (0, 8)] == [sorted("11223344")] * 2
+    kept = json.loads((run / "checkpoints" / "000002" / "difficulty.json").read_text())
+    assert sorted(kept["prompts"]) == list("1234")
+
+
 def test_a_batch_that_raises_is_asked_sample_by_sample(load: Callable[..., Task]) -> None:
     task = load(PROTOCOL)
     assert task.name == "mine"

@@ -19,6 +19,7 @@ from maxrl_ops.wire.record import (
 )
 from maxrl_ops.wire.rundir import RunDir
 from trainer import checkpoint
+from trainer.advice import Advice
 from trainer.batch import describe, judge, solved, terms_of
 from trainer.config import Config
 from trainer.control_port import ControlPort, HandOver
@@ -114,6 +115,7 @@ class Trainer:
         has_reference = config.kl_coefficient > 0
         self._reference = self._load(config.checkpoint, device) if has_reference else None
         self.done = resumed.iteration if resumed else 0
+        self._advice = Advice()
         self._difficulty: Difficulty | None = None
         if config.prompt_sampling == "difficulty":
             self._difficulty = checkpoint.restore_difficulty(resumed) if resumed else Difficulty()
@@ -239,18 +241,19 @@ class Trainer:
 
         if update is not None and update.skipped is not None:
             self.log.write(UpdateSkipped(iteration, update.skipped))
-        self.log.write(
-            IterationRecord(
-                iteration=iteration,
-                target_iterations=config.iterations,
-                learning_rate=state.learning_rate,
-                control_revision=self.control.revision or None,
-                at=utc_now(),
-                **_times(watch),
-                **_figures(update),
-                **describe(groups, state, self.task),
-            )
+        record = IterationRecord(
+            iteration=iteration,
+            target_iterations=config.iterations,
+            learning_rate=state.learning_rate,
+            control_revision=self.control.revision or None,
+            at=utc_now(),
+            **_times(watch),
+            **_figures(update),
+            **describe(groups, state, self.task),
         )
+        self.log.write(record)
+        for line in self._advice.new(record, state):
+            self.log.write_foreign(f"{line}\n")
         append_samples(self.run_dir, self._attempt, iteration, groups)
         if self._difficulty is not None:
             self._difficulty.observe(solved(groups, state))

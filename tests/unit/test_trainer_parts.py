@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from maxrl_ops.wire.control import Control, TrainingState, path_of, publish, read, read_applied
-from maxrl_ops.wire.record import ControlApplied, ControlRejected
+from maxrl_ops.wire.record import ControlApplied, ControlRejected, IterationRecord
 from maxrl_ops.wire.rundir import RunDir
 from maxrl_ops.wire.settings import SettingError
+from trainer.advice import Advice
 from trainer.batch import Sample, describe, judge, terms_of
 from trainer.config import load_config
 from trainer.control_port import ControlPort, Echo, HandOver
@@ -137,6 +138,36 @@ def test_judge_keeps_groups_together() -> None:
     drawn = [[Completion(p, (1,), (2,), text) for text in ("2", "3", "x")] for p in prompts]
     rewards = [[s.reward.total for s in g if s.reward] for g in judge(drawn, TASK, "tested")]
     assert rewards == [[23, 8, 0], [8, 23, 0]]
+
+
+# --- Advice ---------------------------------------------------------------------------------------
+
+
+def test_weights_of_a_few_are_said_once() -> None:
+    # Rewards 24, 22, 22: at T = 0.1 the best has all the weight, one in three.
+    groups = [group(RIGHT, WARNED, WARNED, profile="guide")]
+
+    def said(advice: Advice, iteration: int, **changes: object) -> list[str]:
+        state = replace(STATE, **changes)  # type: ignore[arg-type]
+        fields = describe(groups, state, TASK)
+        return advice.new(IterationRecord(iteration, target_iterations=9, **fields), state)
+
+    assert said(Advice(), 1, weight_temperature=5.0) == []
+    assert said(Advice(), 1, weight_temperature=0.1, objective="grpo") == []
+    advice = Advice()
+    [line] = said(advice, 3, weight_temperature=0.1)
+    assert line.startswith("iteration 3: of 3.0 correct samples in a group only 1.0 count")
+    assert said(advice, 4, weight_temperature=0.1) == []
+
+
+def test_few_samples_of_maxrl_mean_are_said_when_it_begins() -> None:
+    advice = Advice()
+    record = IterationRecord(iteration=1, target_iterations=9)
+    mean = replace(STATE, objective="maxrl_mean")
+    assert advice.new(record, mean) == []
+    [line] = advice.new(record, replace(mean, n_samples=3))
+    assert "n_samples 3" in line
+    assert advice.new(record, replace(mean, n_samples=2)) == []
 
 
 # --- Configuration ------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ def _train(config: Config, task: Task, log: RunLog, stop: _StopFlag) -> ExitCode
     except TrainerError as error:
         reason, code = str(error), error.code
     except OutOfMemoryError as error:
-        reason = f"{config.device}: {_LESS_MEMORY}: {str(error).partition('. ')[0]}"
+        reason = f"device {config.device}: {_LESS_MEMORY}: {str(error).partition('. ')[0]}"
         # What was enough for an iteration may be so again, once others leave the device.
         has_trained = trainer is not None and trainer.done > resumed_from
         code = ExitCode.CRASHED if has_trained else ExitCode.USAGE

@@ -64,10 +64,12 @@ def terms_of(groups: Sequence[Group], state: TrainingState) -> list[Term]:
     signal: list[list[Term]] = []
     for group in groups:
         members = scored(group)
-        coefficients = _coefficients(members, state, state.weight_temperature) or ()
+        coefficients = _coefficients(members, state, state.weight_temperature)
+        if coefficients is None:
+            continue
         terms = [
             Term(sample.completion, coefficient)
-            for (sample, _), coefficient in zip(members, coefficients, strict=False)
+            for (sample, _), coefficient in zip(members, coefficients, strict=True)
             if coefficient and sample.completion.ids
         ]
         if terms:

@@ -9,12 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedModel,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 from transformers import logging as transformers_logging
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -89,7 +84,8 @@ class Policy:
         rope = getattr(config, "rope_parameters", None) or {}
         # Of these kinds, some checkpoints tell the length before it is stretched.
         is_stretched = rope.get("rope_type") in {"linear", "dynamic", "yarn"}
-        return int(longest * max(1.0, rope.get("factor", 1.0))) if is_stretched else int(longest)
+        factor = max(1.0, rope.get("factor") or 1.0) if is_stretched else 1.0
+        return int(longest * factor)
 
     @property
     def pad_id(self) -> int:

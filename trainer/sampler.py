@@ -21,11 +21,11 @@ from trainer.tasks.base import Prompt
 
 AnswerEnd = Callable[[Prompt, str], int | None]
 
-# Rows decoded at once at most, and bytes of their key-value cache where it is not a GPU's share:
-# fixed, for what is free at the moment would make a resumed run draw other samples.
+# What is decoded at once: so many rows at most, and so many bytes of keys and values, on a GPU a
+# share of its memory. Not of what is free just now: a resumed run would draw other samples.
 _ROWS_AT_ONCE = 256
 _CACHE_BYTES = 4 << 30
-_CACHE_SHARE_OF_GPU = 8
+_CACHE_SHARE_OF_GPU = 1 / 8
 # An unfinished text is decoded again once it has grown by this share: at a fixed number of tokens,
 # the work would grow with the square of the length.
 _SHARE_UNREAD = 16
@@ -175,7 +175,7 @@ def _rows_at_once(policy: Policy, length: int) -> int:
     most = _CACHE_BYTES
     if policy.device.type == "cuda":
         total = torch.cuda.get_device_properties(policy.device).total_memory
-        most = total // _CACHE_SHARE_OF_GPU
+        most = int(total * _CACHE_SHARE_OF_GPU)
     return max(1, min(_ROWS_AT_ONCE, most // row))
 
 

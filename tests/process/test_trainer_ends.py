@@ -55,5 +55,5 @@ def test_out_of_memory_says_what_to_lower(
     *_, ended = Parser().feed(log)
     assert isinstance(ended, RunEnded)
     assert ended.reason is not None
-    assert ended.reason.startswith("auto: out of memory; lower max_new_tokens, ")
+    assert ended.reason.startswith("device auto: out of memory; lower max_new_tokens, ")
     assert ended.reason.endswith("CUDA out of memory")

@@ -54,6 +54,5 @@ def test_out_of_memory_says_what_to_lower(
     assert b"Traceback" not in log
     *_, ended = Parser().feed(log)
     assert isinstance(ended, RunEnded)
-    assert ended.reason is not None
-    assert ended.reason.startswith("device auto: out of memory; lower max_new_tokens, ")
-    assert ended.reason.endswith("CUDA out of memory")
+    assert ended.detail.startswith("device auto: out of memory; lower max_new_tokens, ")
+    assert ended.detail.endswith("CUDA out of memory")

@@ -24,6 +24,12 @@ from trainer.tasks.base import Task
 from trainer.threads import wait_briefly
 from trainer.verify.errors import VerifierUnavailable
 
+# n_samples is not among it: rows that do not fit together are computed one after the other.
+_LESS_MEMORY = (
+    "out of memory; lower max_new_tokens, set precision bfloat16 or gradient_checkpointing, or use "
+    "a smaller model or another device"
+)
+
 
 def main() -> int:
     """Run the trainer; the process's exit code."""
@@ -98,13 +104,23 @@ def _train(config: Config, task: Task, log: RunLog, stop: _StopFlag) -> ExitCode
     """Train to the end; whatever ends it early stands in the log as one line."""
     wait_briefly(os.environ)
     # torch and transformers: seconds, and only for a run whose configuration is right.
+    from torch import OutOfMemoryError  # noqa: PLC0415
+
     from trainer.loop import Trainer  # noqa: PLC0415
 
+    trainer: Trainer | None = None
     try:
         attempt = int(os.environ.get(ATTEMPT_ENV, "1"))
-        return Trainer(config, task, log, attempt, lambda: stop.requested).train()
+        trainer = Trainer(config, task, log, attempt, lambda: stop.requested)
+        resumed_from = trainer.done
+        return trainer.train()
     except TrainerError as error:
         reason, code = str(error), error.code
+    except OutOfMemoryError as error:
+        reason = f"device {config.device}: {_LESS_MEMORY}: {str(error).partition('. ')[0]}"
+        # What was enough for an iteration may be so again, once others leave the device.
+        has_trained = trainer is not None and trainer.done > resumed_from
+        code = ExitCode.CRASHED if has_trained else ExitCode.USAGE
     except VerifierUnavailable as error:
         reason, code = str(error), ExitCode.USAGE
     except OSError as error:

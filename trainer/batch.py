@@ -1,7 +1,7 @@
 """One iteration's samples as groups, and everything the log says about them. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, pstdev
 from typing import Any
 
@@ -11,7 +11,7 @@ from maxrl_ops.wire.record import Algorithm
 from trainer.objectives import OBJECTIVES, effective_samples, is_correct
 from trainer.reward import PROFILES, Reward
 from trainer.sampler import Completion
-from trainer.tasks.base import Task
+from trainer.tasks.base import Prompt, Task
 from trainer.update import Term
 from trainer.verdict import Verdict
 
@@ -58,31 +58,37 @@ def terms_of(groups: Sequence[Group], state: TrainingState) -> list[Term]:
     """The loss of the batch: its groups' losses, averaged over the groups that carry signal.
 
     A group without signal (all wrong under MaxRL, all equal under GRPO) gives no term, and a
-    sample whose coefficient is 0 costs no compute.
+    sample whose coefficient is 0 costs no compute. Nor does an answer of no tokens, whose
+    log-prob is 0 whatever the model is.
     """
-    signal: list[list[tuple[Sample, float]]] = []
+    signal: list[list[Term]] = []
     for group in groups:
         members = scored(group)
         coefficients = _coefficients(members, state, state.weight_temperature)
-        if coefficients:
-            pairs = zip(members, coefficients, strict=True)
-            signal.append([(sample, coefficient) for (sample, _), coefficient in pairs])
+        if coefficients is None:
+            continue
+        terms = [
+            Term(sample.completion, coefficient)
+            for (sample, _), coefficient in zip(members, coefficients, strict=True)
+            if coefficient and sample.completion.ids
+        ]
+        if terms:
+            signal.append(terms)
     return [
-        Term(sample.completion, coefficient / len(signal))
-        for members in signal
-        for sample, coefficient in members
-        if coefficient
+        replace(term, coefficient=term.coefficient / len(signal))
+        for terms in signal
+        for term in terms
     ]
 
 
-def solved(groups: Sequence[Group], state: TrainingState) -> list[tuple[str, int, int]]:
-    """Of each group: its prompt's family, how many samples are correct, how many have a reward."""
+def solved(groups: Sequence[Group], state: TrainingState) -> list[tuple[Prompt, int, int]]:
+    """Of each group: its prompt, how many samples are correct, how many have a reward."""
     threshold = state.correctness_threshold
     found = []
     for group in groups:
         members = scored(group)
         correct = sum(sample.is_correct(threshold) for sample, _ in members)
-        found.append((group[0].completion.prompt.family, correct, len(members)))
+        found.append((group[0].completion.prompt, correct, len(members)))
     return found
 
 

@@ -20,6 +20,7 @@ from maxrl_ops.wire.record import (
 )
 from maxrl_ops.wire.rundir import RunDir
 from trainer import checkpoint
+from trainer.advice import Advice
 from trainer.batch import describe, judge, solved, terms_of
 from trainer.config import Config
 from trainer.control_port import ControlPort, HandOver
@@ -81,7 +82,7 @@ class Trainer:
         """
         self.config, self.task, self.log = config, task, log
         self.run_dir = RunDir(config.run_dir)
-        self._stop_requested = stop_requested
+        self._attempt, self._stop_requested = attempt, stop_requested
         self.watch = Stopwatch(self.run_dir)
         Heartbeat("load", 0, utc_now()).save(self.run_dir)
         device, device_name = choose_device(config.device)
@@ -120,6 +121,7 @@ class Trainer:
         has_reference = config.kl_coefficient > 0
         self._reference = self._load(config.checkpoint, device) if has_reference else None
         self.done = resumed.iteration if resumed else 0
+        self._advice = Advice()
         self._difficulty: Difficulty | None = None
         if config.prompt_sampling == "difficulty":
             self._difficulty = checkpoint.restore_difficulty(resumed) if resumed else Difficulty()
@@ -264,19 +266,20 @@ class Trainer:
 
         if update is not None and update.skipped is not None:
             self.log.write(UpdateSkipped(iteration, update.skipped))
-        self.log.write(
-            IterationRecord(
-                iteration=iteration,
-                target_iterations=config.iterations,
-                learning_rate=state.learning_rate,
-                control_revision=self.control.revision or None,
-                at=utc_now(),
-                **_times(watch),
-                **_figures(update),
-                **describe(groups, state, self.task),
-            )
+        record = IterationRecord(
+            iteration=iteration,
+            target_iterations=config.iterations,
+            learning_rate=state.learning_rate,
+            control_revision=self.control.revision or None,
+            at=utc_now(),
+            **_times(watch),
+            **_figures(update),
+            **describe(groups, state, self.task),
         )
-        append_samples(self.run_dir, iteration, groups)
+        self.log.write(record)
+        for line in self._advice.new(record, state):
+            self.log.write_foreign(f"{line}\n")
+        append_samples(self.run_dir, self._attempt, iteration, groups)
         if self._difficulty is not None:
             self._difficulty.observe(solved(groups, state))
 
@@ -284,7 +287,9 @@ class Trainer:
         count = self.config.prompts_per_iteration
         if self._difficulty is None:
             return self.task.training_prompts(random, count)
-        candidates = self.task.training_prompts(random, CANDIDATES * count)
+        # A task need not have more different prompts than an iteration takes.
+        draws = (self.task.training_prompts(random, count) for _ in range(CANDIDATES))
+        candidates = [prompt for draw in draws for prompt in draw]
         return self._difficulty.choose(candidates, count, random)
 
     def _evaluate(self, iteration: int) -> float:

@@ -14,8 +14,10 @@ from statistics import fmean, pstdev
 
 from maxrl_ops.wire.record import Algorithm
 
-# A standard deviation below this is rounding, not signal.
+# Never divided by less, as in the guide's code.
 _LEAST_STD = 1e-6
+# Rewards that differ by less than this share of them are equal but for rounding.
+_ROUNDING = 1e-13
 # exp(30) is 1e13 times the weight of an average sample: beyond, only the floats' end lies.
 _LARGEST_EXPONENT = 30.0
 
@@ -31,13 +33,13 @@ def is_correct(reward: float, threshold: float) -> bool:
 
 
 def grpo_advantages(rewards: Sequence[float]) -> Coefficients:
-    """A_i = (r_i - mean) / std with the population std; all 0 where the rewards are equal.
+    """A_i = (r_i - mean) / max(std, 1e-6), population std; all 0 where the rewards are equal.
 
     Source: DeepSeekMath, arXiv 2402.03300, section 4.1; the guide's `relative_rewards`.
     """
-    mean, std = fmean(rewards), pstdev(rewards)
-    if std < _LEAST_STD:
+    if _are_equal(rewards):
         return (0.0,) * len(rewards)
+    mean, std = fmean(rewards), max(pstdev(rewards), _LEAST_STD)
     return tuple((reward - mean) / std for reward in rewards)
 
 
@@ -50,6 +52,8 @@ def _dr_grpo(rewards: Sequence[float], _: Sequence[bool], __: float) -> Coeffici
 
     Source: Understanding R1-Zero-Like Training, arXiv 2503.20783, section 3.
     """
+    if _are_equal(rewards):
+        return None
     mean = fmean(rewards)
     return _averaged(tuple(reward - mean for reward in rewards))
 
@@ -60,7 +64,7 @@ def _rloo(rewards: Sequence[float], _: Sequence[bool], __: float) -> Coefficient
     Source: Back to Basics, arXiv 2402.14740, section 2.2.
     """
     count, total = len(rewards), math.fsum(rewards)
-    if count < 2:
+    if count < 2 or _are_equal(rewards):
         return None
     return _averaged(tuple(r - (total - r) / (count - 1) for r in rewards))
 
@@ -72,6 +76,8 @@ def _tailrl(rewards: Sequence[float], _: Sequence[bool], __: float) -> Coefficie
     it, so that what few samples reach counts most; on 0 and 1 it is the MaxRL weight.
     Source: arXiv 2609.02987.
     """
+    if _are_equal(rewards):
+        return None
     levels = sorted(set(rewards))
     omega_at, omega = {levels[0]: 0.0}, 0.0
     for below, level in pairwise(levels):
@@ -81,12 +87,16 @@ def _tailrl(rewards: Sequence[float], _: Sequence[bool], __: float) -> Coefficie
     return _averaged(tuple(len(rewards) * (omega_at[reward] - mean) for reward in rewards))
 
 
+def _are_equal(rewards: Sequence[float]) -> bool:
+    """Whether no sample is preferred, on whatever scale the rewards are."""
+    low, high = min(rewards), max(rewards)
+    return high - low <= _ROUNDING * max(abs(low), abs(high))
+
+
 def _averaged(advantages: Coefficients) -> Coefficients | None:
-    """Coefficients of `loss = -mean(A_i l_i)`; None where no sample is preferred."""
-    # Rounding of equal rewards' mean is no preference.
-    if max(map(abs, advantages)) < _LEAST_STD:
-        return None
-    return tuple(advantage / len(advantages) for advantage in advantages)
+    """Coefficients of `loss = -mean(A_i l_i)`; None where all are 0."""
+    coefficients = tuple(advantage / len(advantages) for advantage in advantages)
+    return coefficients if any(coefficients) else None
 
 
 # --- MaxRL's family: the likelihood of the correct samples ----------------------------------------
@@ -147,7 +157,11 @@ def _maxrl_zscore(
 
 def effective_samples(coefficients: Sequence[float]) -> float:
     """Kish's effective sample size (sum w)^2 / sum(w^2) of what is made likelier, in samples."""
-    weights = [c for c in coefficients if c > 0]
+    largest = max(coefficients)
+    if largest <= 0:
+        return 0.0
+    # Relative to the largest: the square of a tiny weight would be 0.
+    weights = [c / largest for c in coefficients if c > 0]
     return math.fsum(weights) ** 2 / math.fsum(weight * weight for weight in weights)
 
 

@@ -1,13 +1,15 @@
 """The model: loading it, and choosing where it runs."""
 
+import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 from transformers import logging as transformers_logging
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -56,10 +58,41 @@ class Policy:
         return covers(self.model)
 
     @property
+    def ends(self) -> frozenset[int]:
+        """The ids that end a sequence: the tokenizer's, and those that the model's maker lists.
+
+        Many models that chat end their turn with another token than a document.
+        """
+        listed: Any = self.model.generation_config.eos_token_id
+        listed = listed if isinstance(listed, list) else [listed]
+        found = {self.tokenizer.eos_token_id, *listed}
+        return frozenset(int(each) for each in found if each is not None)
+
+    @property
+    def embedded(self) -> int:
+        """How many token ids the model knows: those below."""
+        rows: int = cast("Any", self.model.get_input_embeddings()).weight.shape[0]
+        return rows
+
+    @property
+    def positions(self) -> int | None:
+        """The longest sequence that the model can read, in tokens; None where nothing bounds it."""
+        config: Any = self.model.config.get_text_config()
+        longest = getattr(config, "max_position_embeddings", None)
+        if longest is None:
+            return None
+        rope = getattr(config, "rope_parameters", None) or {}
+        # Of these kinds, some checkpoints tell the length before it is stretched.
+        is_stretched = rope.get("rope_type") in {"linear", "dynamic", "yarn"}
+        factor = max(1.0, rope.get("factor") or 1.0) if is_stretched else 1.0
+        return int(longest * factor)
+
+    @property
     def pad_id(self) -> int:
-        """The id that fills up batches; masked everywhere."""
-        pad = self.tokenizer.pad_token_id
-        return int(pad if pad is not None else self.tokenizer.eos_token_id)
+        """The id that fills up batches; masked everywhere, but looked up among the embeddings."""
+        candidates = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
+        rows = self.embedded
+        return next((int(i) for i in candidates if i is not None and i < rows), 0)
 
     def describe(self) -> str:
         """`llama, 0.92 M parameters`."""
@@ -128,12 +161,15 @@ def load_policy(checkpoint: str, device: torch.device) -> Policy:
         TrainerError: There is no such checkpoint, or it is not a causal language model.
     """
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    if checkpoint.startswith(("/", ".", "~")) and not Path(checkpoint).expanduser().is_dir():
-        raise TrainerError(f"checkpoint {checkpoint}: no such directory", ExitCode.NOT_FOUND)
+    where = checkpoint
+    if checkpoint.startswith(("/", ".", "~")):
+        where = str(Path(checkpoint).expanduser())
+        if not Path(where).is_dir():
+            raise TrainerError(f"checkpoint {checkpoint}: no such directory", ExitCode.NOT_FOUND)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+        tokenizer = AutoTokenizer.from_pretrained(where)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            checkpoint, dtype=torch.float32, output_loading_info=True
+            where, dtype=torch.float32, output_loading_info=True
         )
     except Exception as error:
         # transformers, tokenizers and safetensors each raise kinds of their own for a bad file.
@@ -147,10 +183,33 @@ def load_policy(checkpoint: str, device: torch.device) -> Policy:
     _check_vocabulary(checkpoint, tokenizer, model)
     if tokenizer.eos_token_id is None:
         raise TrainerError(f"checkpoint {checkpoint}: its tokenizer has no end-of-sequence token")
+    _mend_generation_config(checkpoint, model)
     # Dropout would make the log-probs of the update differ from those of the sampler.
     model.eval()
     model.to(device)
     return Policy(model, tokenizer, device)
+
+
+def _mend_generation_config(checkpoint: str, model: Any) -> None:
+    """Keep only the token ids of a generation_config.json that transformers would not save again.
+
+    Which those are differs between its versions; found out at a checkpoint, it would end the run.
+    """
+    config = model.generation_config
+    try:
+        with TemporaryDirectory() as nowhere:
+            config.save_pretrained(nowhere)
+    except ValueError as error:
+        why = " ".join(str(error).split())[:300]
+        sys.stderr.write(
+            f"checkpoint {checkpoint}: of its generation_config.json only the token ids are kept: "
+            f"{why}\n"
+        )
+        model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+            bos_token_id=config.bos_token_id,
+            eos_token_id=config.eos_token_id,
+            pad_token_id=config.pad_token_id,
+        )
 
 
 def _check_weights(checkpoint: str, loading: Mapping[str, Any]) -> None:

@@ -12,10 +12,15 @@ from trainer.batch import Group
 _LONGEST_FILE = 16 * 1024 * 1024
 
 
-def append_samples(run: RunDir, iteration: int, groups: Sequence[Group]) -> None:
-    """Append one JSON object a sample; a full file makes place for a new one."""
+def append_samples(run: RunDir, attempt: int, iteration: int, groups: Sequence[Group]) -> None:
+    """Append one JSON object a sample; a full file makes place for a new one.
+
+    A resumed run makes the iterations after its checkpoint again: of the same iteration, the
+    highest attempt counts.
+    """
     lines = [
         {
+            "attempt": attempt,
             "iteration": iteration,
             "prompt": sample.completion.prompt.id,
             "text": sample.completion.text,

@@ -304,8 +304,8 @@ def export_model(
 ) -> int:
     """Write a run's best model as a Hugging Face directory.
 
-    The best is the checkpoint with the highest held-out pass@1. from_pretrained loads it, and so
-    does start --checkpoint.
+    The best is the checkpoint with the highest held-out pass@1; where the model that the run began
+    with had more, the output says so. from_pretrained loads it, and so does start --checkpoint.
     """
     from maxrl_ops.cli.export_model import export_model as run_export  # noqa: PLC0415
 

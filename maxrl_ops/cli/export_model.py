@@ -8,7 +8,10 @@ from pathlib import Path
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.finding import named
+from maxrl_ops.run_reader import LogReader
 from maxrl_ops.wire import checkpoints
+from maxrl_ops.wire.checkpoints import Checkpoint
+from maxrl_ops.wire.rundir import RunDir
 
 
 def export_model(name: str, to: str) -> int:
@@ -31,6 +34,21 @@ def export_model(name: str, to: str) -> int:
         raise CommandError(f"{name}: {error.args[0][0][2]}", ExitCode.BAD) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    why = "not evaluated" if found.pass_at_1 is None else f"held-out pass@1 {found.pass_at_1:.2f}"
-    sys.stdout.write(f"{target}: the model of {name} at iteration {found.iteration}, {why}\n")
+    sys.stdout.write(
+        f"{target}: the model of {name} at iteration {found.iteration}, {_worth(run, found)}\n"
+    )
     return ExitCode.OK
+
+
+def _worth(run: RunDir, found: Checkpoint) -> str:
+    """How good it is, and whether the model that the run began with was better."""
+    if found.pass_at_1 is None:
+        return "not evaluated"
+    told = f"held-out pass@1 {found.pass_at_1:.2f}"
+    reader = LogReader(run)
+    reader.read()
+    # The model at iteration 0 is no checkpoint of the run, so that it is never the best one.
+    firsts = [each.pass_at_k.get(1) for each in reader.history.evaluations if not each.iteration]
+    if firsts and firsts[0] is not None and round(firsts[0], 2) > round(found.pass_at_1, 2):
+        told += f", which is worse than the {firsts[0]:.2f} that it began with"
+    return told

@@ -50,6 +50,12 @@ def start(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
     reader = RunReader(run, journal())
     if daemon.problem is not None:
         sys.stderr.write(one_line(f"no daemon: {daemon.problem}") + "; the run goes on without\n")
+    if settings.get("schedule") == "adaptive" and (mode == Mode.OBSERVE or not daemon.running):
+        why = "with --mode observe" if daemon.running else "without a daemon"
+        sys.stderr.write(
+            f"adaptive: {why} nothing hands over to MaxRL, and {run.name} stays with GRPO; "
+            f"maxrl-ops switch maxrl does it by hand\n"
+        )
     if options["follow"]:
         from maxrl_ops.cli.follow import follow  # noqa: PLC0415 - rich is for who watches
 

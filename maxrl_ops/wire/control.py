@@ -245,20 +245,26 @@ class Applied:
 
 
 def append_applied(path: Path, applied: Applied) -> None:
-    """Add a line and fsync it: the state may be used only after this returns."""
+    """Add a line and fsync it: the state may be used only after this returns.
+
+    Raises:
+        OSError: It could not be written whole, and does not count.
+    """
     flat = asdict(applied)
     state = flat.pop("state")
     line = (json.dumps(flat | state) + "\n").encode()
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o640)
-    try:
-        # A torn last line of a killed writer must not swallow this one.
+    # A buffered file writes all of it or raises: on a disk that is nearly full, write(2) stops.
+    with os.fdopen(descriptor, "ab") as file:
         size = os.fstat(descriptor).st_size
+        # A torn last line of a killed writer must not swallow this one.
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             line = b"\n" + line
-        os.write(descriptor, line)
+        file.write(line)
+        file.flush()
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    if not size:
+        fsync_directory(path.parent)
 
 
 def read_applied(path: Path) -> list[Applied]:

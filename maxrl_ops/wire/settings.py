@@ -174,7 +174,7 @@ SETTINGS: Mapping[str, Setting] = {
         _number(
             "correctness_threshold", -1e6, 1e6, "A sample is correct when its reward is above."
         ),
-        _number("weight_temperature", 0, 1e6, "Softmax temperature of MaxRL weights.", above=True),
+        _number("weight_temperature", 1e-9, 1e6, "Softmax temperature of MaxRL weights."),
         _number("learning_rate", 0, 1, "AdamW learning rate.", above=True),
         _number("max_grad_norm", 0, 1e6, "Clip the gradient's norm to this.", above=True),
         _number("entropy_bonus", 0, 100, "Weight of the tokens' entropy, for variety."),

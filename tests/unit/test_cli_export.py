@@ -8,6 +8,8 @@ from scripted import make_run
 
 from maxrl_ops.cli.app import run
 from maxrl_ops.wire.checkpoints import marker
+from maxrl_ops.wire.logformat import render
+from maxrl_ops.wire.record import Evaluated
 from maxrl_ops.wire.rundir import RunDir
 
 
@@ -38,6 +40,18 @@ def test_the_best_is_written(
     )
     assert not list(tmp_path.glob(".best*"))
     assert "exists already" in refused(["export", "model", "one", "--to", str(target)], capsys, 4)
+
+
+def test_a_best_that_is_worse_than_the_start_is_said(
+    one: RunDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for iteration, pass_at_1 in ((20, 0.41), (40, 0.35)):
+        checkpoint(one, iteration, pass_at_1)
+    expected = {0.41: "0.41", 0.55: "0.41, which is worse than the 0.55 that it began with"}
+    for first, words in expected.items():
+        one.log.write_text(render(Evaluated(0, first, {1: first}, 0.02)))
+        assert run(["export", "model", "one", "--to", str(tmp_path / str(first))]) == 0
+        assert capsys.readouterr().out.endswith(f"at iteration 20, held-out pass@1 {words}\n")
 
 
 def test_without_an_evaluation_the_newest_is_written(

@@ -99,6 +99,14 @@ def make_model(directory: Path) -> Path:
     return directory
 
 
+def test_an_adaptive_run_that_nobody_will_switch_says_so(place: Place) -> None:
+    asked = ("start", "--algorithm", "adaptive", *place.own_command("1"))
+    said = "nothing hands over to MaxRL"
+    assert f"adaptive: without a daemon {said}, and fake_trainer-1" in place.command(*asked).stderr
+    plain = place.command("start", "--algorithm", "hybrid", *place.own_command("1"))
+    assert said not in plain.stderr
+
+
 # --- The run's directory ------------------------------------------------------------------------
 
 

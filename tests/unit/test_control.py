@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +124,23 @@ def test_applied_survives_a_torn_line(tmp_path: Path) -> None:
     append_applied(path, first)
     with path.open("ab") as file:
         file.write(b'{"revision": 9, "iter')
+    assert read_applied(path) == [first]
+    append_applied(path, second)
+    assert read_applied(path) == [first, second]
+
+
+def test_a_record_that_is_not_written_whole_is_an_error(tmp_path: Path) -> None:
+    """As on a full disk, which takes what still fits."""
+    path = tmp_path / "applied.jsonl"
+    first, second = Applied(1, 51, STATE), Applied(2, 60, STATE)
+    append_applied(path, first)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            append_applied(path, second)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert read_applied(path) == [first]
     append_applied(path, second)
     assert read_applied(path) == [first, second]

@@ -17,7 +17,7 @@ from maxrl_ops.wire import checkpoints
 from maxrl_ops.wire.rundir import RunDir
 from trainer import checkpoint
 from trainer.batch import judge, terms_of
-from trainer.config import Config, load_config
+from trainer.config import Config
 from trainer.errors import ExitCode, TrainerError
 from trainer.objectives import OBJECTIVES
 from trainer.policy import Policy, choose_device, load_policy, others_memory, speaks_in_chat
@@ -26,21 +26,6 @@ from trainer.seeds import seed_everything
 from trainer.tasks import load_task
 from trainer.tasks.base import Prompt, Task
 from trainer.update import StepOptions, Term, UpdateResult, token_stats, train_step
-
-
-@pytest.fixture(scope="module")
-def job() -> tuple[Config, Task]:
-    return load_config({"MAXRL_TASK": "arithmetic"})
-
-
-@pytest.fixture(params=["ours", "transformers"])
-def policy(
-    request: pytest.FixtureRequest, job: tuple[Config, Task], monkeypatch: pytest.MonkeyPatch
-) -> Policy:
-    """The model, sampled and trained by ourselves, and as one that we do not cover."""
-    if request.param == "transformers":
-        monkeypatch.setattr("trainer.policy.covers", lambda _: False)
-    return load_policy(job[0].checkpoint, torch.device("cpu"))
 
 
 def drawn(policy: Policy, task: Task, n_samples: int = 4) -> list[list[Completion]]:

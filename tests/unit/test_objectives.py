@@ -49,6 +49,8 @@ def test_maxrl_on_the_guides_samples() -> None:
     assert weights is not None
     assert weights == pytest.approx([0.633309, 0.347567, 0, 0, 0.019124], abs=5e-7)
     assert effective_samples(weights) == pytest.approx(1.9148, abs=5e-5)
+    assert effective_samples([1e-200 * w for w in weights]) == pytest.approx(1.9148, abs=5e-5)
+    assert effective_samples([-1.0, 0.0]) == 0
 
 
 @pytest.mark.parametrize(("temperature", "expected"), [(0.5, 4.4308), (1, 4.433510), (2, 4.4390)])
@@ -79,6 +81,26 @@ def test_no_correct_sample_is_no_signal_for_maxrl(rewards: list[float]) -> None:
 
 def test_equal_rewards_are_no_signal_for_grpo() -> None:
     assert OBJECTIVES["grpo"].coefficients([23.0] * 4, [True] * 4, 1.0) is None
+
+
+@pytest.mark.parametrize("name", ["grpo", "dr_grpo", "rloo", "tailrl"])
+def test_rewards_of_any_scale_are_a_preference(name: str) -> None:
+    objective = OBJECTIVES[name]
+    small = objective.coefficients([3e-9, 0.0, 1e-9, 0.0], [False] * 4, 1.0)
+    assert small is not None
+    # Mean 1e-9; grpo divides by 1e-6 where the deviation is less.
+    large = [3e-3, 0.0, 1e-3, 0.0] if name == "grpo" else [3.0, 0.0, 1.0, 0.0]
+    same = OBJECTIVES["dr_grpo" if name == "grpo" else name].coefficients(large, [False] * 4, 1.0)
+    assert same is not None
+    scale = 1.0 if name == "grpo" else 1e-9
+    assert small == pytest.approx([scale * c for c in same])
+
+
+@given(value=st.floats(1e-6, 1e6), ulps=st.lists(st.integers(-4, 4)))
+def test_rounding_is_no_preference(value: float, ulps: list[int]) -> None:
+    rewards = [value, value + 0.0, *(value + n * math.ulp(value) for n in ulps)]
+    for name in ("grpo", "dr_grpo", "rloo", "tailrl"):
+        assert OBJECTIVES[name].coefficients(rewards, [True] * len(rewards), 1.0) is None
 
 
 def test_nothing_overflows() -> None:

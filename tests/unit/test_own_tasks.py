@@ -28,6 +28,7 @@ from trainer.config import load_config
 from trainer.errors import TrainerError
 from trainer.evaluate import summarise
 from trainer.reward import PROFILES
+from trainer.seeds import seed_everything
 from trainer.tasks import close_task, load_task
 from trainer.tasks.base import Prompt, Task
 from trainer.tasks.own import OwnTask
@@ -187,6 +188,28 @@ def reward(prompt, completion):
     ]
 
 
+def test_a_reward_that_draws_is_the_same_in_a_resumed_run(load: Callable[..., Task]) -> None:
+    code = (
+        HEAD
+        + """
+import random
+import numpy
+import torch
+def reward(prompt, completion):
+    return random.random() + numpy.random.rand() + float(torch.rand(()))
+"""
+    )
+
+    def rewards(task: Task, iteration: int) -> list[float | None]:
+        seed_everything(3, iteration, "sample")
+        return [score for score, _ in judged(task, "a", "b")]
+
+    first, resumed = load(code), load(code)
+    told = {iteration: rewards(first, iteration) for iteration in (1, 2, 3)}
+    assert len({score for scores in told.values() for score in scores}) == 6
+    assert rewards(resumed, 2) == told[2]
+
+
 def test_a_reward_that_hangs_or_dies_costs_what_it_had_not_judged(
     load: Callable[..., Task], here: Path
 ) -> None:
@@ -238,6 +261,27 @@ class Mine:
         return [Verdict(parsed=True, score=float(c)) for c in completions]
 make = Mine
 """
+
+
+def test_difficulty_asks_for_no_more_prompts_than_an_iteration_takes(here: Path) -> None:
+    few = """
+class Few(Mine):
+    def training_prompts(self, rng, count):
+        return [[Prompt(i, "all", i, ()) for i in "1234"][:count], None][count > 4]
+    def verify(self, prompts, completions):
+        return [Verdict(parsed=True, score=rng.random()) for _ in completions]
+import random as rng
+make = Few
+"""
+    (here / "few.py").write_text(PROTOCOL + few)
+    settings = {"MAXRL_PROMPTS_PER_ITERATION": "4", "MAXRL_PROMPT_SAMPLING": "difficulty"}
+    done = train(here, MAXRL_TASK="few.py:make", **settings)
+    assert done.returncode == 0, done.stderr
+    run = here / "maxrl-run"
+    drawn = [sample["prompt"] for sample in samples(run)]
+    assert [sorted(drawn[i : i + 8]) for i in (0, 8)] == [sorted("11223344")] * 2
+    kept = json.loads((run / "checkpoints" / "000002" / "difficulty.json").read_text())
+    assert sorted(kept["prompts"]) == list("1234")
 
 
 def test_a_batch_that_raises_is_asked_sample_by_sample(load: Callable[..., Task]) -> None:

@@ -1,5 +1,6 @@
 """The trainer's parts that need no model: rewards, groups, evaluation figures, control."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -7,15 +8,17 @@ from pathlib import Path
 import pytest
 
 from maxrl_ops.wire.control import Control, TrainingState, path_of, publish, read, read_applied
-from maxrl_ops.wire.record import ControlApplied, ControlRejected
+from maxrl_ops.wire.record import ControlApplied, ControlRejected, IterationRecord
 from maxrl_ops.wire.rundir import RunDir
 from maxrl_ops.wire.settings import SettingError
+from trainer.advice import Advice
 from trainer.batch import Sample, describe, judge, terms_of
 from trainer.config import load_config
 from trainer.control_port import ControlPort, Echo, HandOver
 from trainer.evaluate import pass_at_k, summarise
 from trainer.reward import PROFILES
 from trainer.sampler import Completion
+from trainer.samples_file import append_samples
 from trainer.tasks.arithmetic.task import ArithmeticTask
 from trainer.tasks.base import Prompt
 from trainer.verdict import Verdict
@@ -108,11 +111,63 @@ def test_all_unscored_says_so_and_nothing_else() -> None:
     assert terms_of([group(LOST, LOST)], STATE) == []
 
 
+def test_an_answer_of_no_tokens_is_not_trained_on() -> None:
+    state = TrainingState("grpo", 20.0, 1.0, 4, 3e-4)
+    empty = [
+        replace(s, completion=replace(s.completion, ids=(), text="")) for s in group(RIGHT, WRONG)
+    ]
+    assert terms_of([empty], state) == []
+    some = [empty[0], *group(RIGHT, WRONG, WRONG)]
+    # The group's own mean and count stay those of all four; only one group carries signal.
+    assert [t.coefficient for t in terms_of([some, empty], state)] == [
+        pytest.approx(c) for c in (0.25, -0.25, -0.25)
+    ]
+    assert describe([empty], state, TASK)["length_mean"] == 0
+
+
+def test_samples_tell_their_attempt(run: RunDir) -> None:
+    for attempt in (1, 2):
+        append_samples(run, attempt, 7, [group(RIGHT, LOST)])
+    lines = [json.loads(line) for line in run.samples.read_text().splitlines()]
+    told = [(line["attempt"], line["iteration"], line["reward"]) for line in lines]
+    assert told == [(1, 7, 23), (1, 7, None), (2, 7, 23), (2, 7, None)]
+
+
 def test_judge_keeps_groups_together() -> None:
     prompts = [Prompt("a", "add", "1+1=", ("2",)), Prompt("b", "add", "1+2=", ("3",))]
     drawn = [[Completion(p, (1,), (2,), text) for text in ("2", "3", "x")] for p in prompts]
     rewards = [[s.reward.total for s in g if s.reward] for g in judge(drawn, TASK, "tested")]
     assert rewards == [[23, 8, 0], [8, 23, 0]]
+
+
+# --- Advice ---------------------------------------------------------------------------------------
+
+
+def test_weights_of_a_few_are_said_once() -> None:
+    # Rewards 24, 22, 22: at T = 0.1 the best has all the weight, one in three.
+    groups = [group(RIGHT, WARNED, WARNED, profile="guide")]
+
+    def said(advice: Advice, iteration: int, **changes: object) -> list[str]:
+        state = replace(STATE, **changes)  # type: ignore[arg-type]
+        fields = describe(groups, state, TASK)
+        return advice.new(IterationRecord(iteration, target_iterations=9, **fields), state)
+
+    assert said(Advice(), 1, weight_temperature=5.0) == []
+    assert said(Advice(), 1, weight_temperature=0.1, objective="grpo") == []
+    advice = Advice()
+    [line] = said(advice, 3, weight_temperature=0.1)
+    assert line.startswith("iteration 3: of 3.0 correct samples in a group only 1.0 count")
+    assert said(advice, 4, weight_temperature=0.1) == []
+
+
+def test_few_samples_of_maxrl_mean_are_said_when_it_begins() -> None:
+    advice = Advice()
+    record = IterationRecord(iteration=1, target_iterations=9)
+    mean = replace(STATE, objective="maxrl_mean")
+    assert advice.new(record, mean) == []
+    [line] = advice.new(record, replace(mean, n_samples=3))
+    assert "n_samples 3" in line
+    assert advice.new(record, replace(mean, n_samples=2)) == []
 
 
 # --- Configuration ------------------------------------------------------------------------------

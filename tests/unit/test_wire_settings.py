@@ -42,7 +42,7 @@ def test_values_of_every_kind() -> None:
         ("MAXRL_ITERATIONS", "0", "a whole number from 1"),
         ("MAXRL_LEARNING_RATE", "0", "a number above 0 and up to 1"),
         ("MAXRL_LEARNING_RATE", "nan", "a number"),
-        ("MAXRL_WEIGHT_TEMPERATURE", "-1", "a number above 0"),
+        ("MAXRL_WEIGHT_TEMPERATURE", "-1", "a number from 1e-09"),
         ("MAXRL_CORRECTNESS_THRESHOLD", "inf", "a number from"),
         ("MAXRL_DEVICE", "gpu", "auto, cpu, mps, cuda or cuda:N"),
         ("MAXRL_TASK", "cobol", "rust or arithmetic"),

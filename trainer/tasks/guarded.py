@@ -5,6 +5,7 @@ deadline for each batch and is killed and started anew when it misses it.
 """
 
 import json
+import random
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -99,6 +100,8 @@ class GuardedTask:
         request = {
             "prompts": [[p.id, p.family, p.text, p.tests] for p in prompts],
             "completions": list(completions),
+            # Seeded for the iteration by now: a resumed run gives the same.
+            "seed": random.getrandbits(63),
         }
         heard = self._running().talk(
             json.dumps(request).encode("ascii") + b"\n", self._seconds, _LONGEST_ANSWER, _is_end

@@ -1,7 +1,7 @@
 """`python -P -m trainer.tasks.worker SPEC SECONDS`: judges completions with somebody's own task.
 
 A process apart, because code that hangs can only be ended by ending its process. It reads one JSON
-line a batch (prompts, completions) and writes one for each verdict as it is reached, then
+line a batch (prompts, completions, seed) and writes one for each verdict as it is reached, then
 `{"done": true}`; or `{"fatal": why}` where the task is broken. Its first line says that the task is
 loaded.
 
@@ -11,6 +11,7 @@ What the task prints goes to stderr: the answers have a descriptor that it does 
 import faulthandler
 import json
 import os
+import random
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -66,11 +67,21 @@ def _serve(task: Task, requests: "IO[str]", say: _Say, seconds: float) -> None:
     for line in requests:
         request = json.loads(line)
         prompts = [Prompt(i, family, text, tuple(t)) for i, family, text, t in request["prompts"]]
+        _seed(request["seed"])
         # Shortly before the deadline: the log shall tell where the task hung.
         faulthandler.dump_traceback_later(seconds * 0.9)
         judge(task, prompts, request["completions"], say)
         faulthandler.cancel_dump_traceback_later()
         say({"done": True})
+
+
+def _seed(seed: int) -> None:
+    """Seed whatever a task may draw from: a resumed run then gives the same rewards."""
+    random.seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed % 2**32)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)
 
 
 def judge(task: Task, prompts: Sequence[Prompt], completions: Sequence[str], say: _Say) -> None:

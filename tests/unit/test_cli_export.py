@@ -7,7 +7,7 @@ from commands import refused
 from scripted import make_run
 
 from maxrl_ops.cli.app import run
-from maxrl_ops.wire.checkpoints import marker
+from maxrl_ops.wire.checkpoints import Checkpoint, marker
 from maxrl_ops.wire.logformat import render
 from maxrl_ops.wire.record import Evaluated
 from maxrl_ops.wire.rundir import RunDir
@@ -23,7 +23,8 @@ def checkpoint(directory: RunDir, iteration: int, pass_at_1: float | None) -> No
     model = directory.checkpoints / f"{iteration:06d}" / "model"
     model.mkdir(parents=True)
     (model / "config.json").write_text(str(iteration))
-    complete = marker(iteration, {"model/config.json": len(str(iteration))}, pass_at_1)
+    there = Checkpoint(iteration, model.parent, pass_at_1)
+    complete = marker(there, {"model/config.json": len(str(iteration))})
     (model.parent / "COMPLETE").write_bytes(complete)
 
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from maxrl_ops.wire.record import RunEnded
 from maxrl_ops.wire.rundir import DIRECTORY_MODE, RunDir
 from maxrl_ops.wire.settings import ATTEMPT_ENV, LOCK_FD_ENV, RUN_DIR_ENV, SettingError
+from trainer import before_torch
 from trainer.config import Config, load_config
 from trainer.errors import ExitCode, TrainerError
 from trainer.run_log import RunLog
 from trainer.tasks import close_task
 from trainer.tasks.base import Task
-from trainer.threads import wait_briefly
 from trainer.verify.errors import VerifierUnavailable
 
 # n_samples is not among it: rows that do not fit together are computed one after the other.
@@ -102,7 +102,7 @@ def _refuse(message: str, code: ExitCode) -> ExitCode:
 
 def _train(config: Config, task: Task, log: RunLog, stop: _StopFlag) -> ExitCode:
     """Train to the end; whatever ends it early stands in the log as one line."""
-    wait_briefly(os.environ)
+    before_torch.set_up(os.environ)
     # torch and transformers: seconds, and only for a run whose configuration is right.
     from torch import OutOfMemoryError  # noqa: PLC0415
 

@@ -36,6 +36,7 @@ _DEFAULTS: Mapping[str, Value] = {
     "device": "auto",
     "precision": "float32",
     "gradient_checkpointing": False,
+    "torch_compile": False,
     "chat_template": "auto",
     "evaluate_every": 100,
     "evaluation_prompts": 48,
@@ -87,6 +88,7 @@ class Config:
     device: str
     precision: str
     gradient_checkpointing: bool
+    torch_compile: bool
     chat_template: str
     evaluate_every: int
     evaluation_prompts: int
@@ -197,6 +199,7 @@ def _build(values: Mapping[str, Value], objective: str, task: Task, run_dir: Pat
         device=str(values["device"]),
         precision=str(values["precision"]),
         gradient_checkpointing=bool(values["gradient_checkpointing"]),
+        torch_compile=bool(values["torch_compile"]),
         chat_template=str(values["chat_template"]),
         evaluate_every=whole("evaluate_every"),
         evaluation_prompts=whole("evaluation_prompts"),

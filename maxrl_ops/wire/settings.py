@@ -202,6 +202,12 @@ SETTINGS: Mapping[str, Setting] = {
             _boolean,
             "Compute each layer twice, to save memory.",
         ),
+        _setting(
+            "torch_compile",
+            "true or false",
+            _boolean,
+            "Compile the model's layers: a slower first iteration, faster ones after it.",
+        ),
         _choice(
             "chat_template",
             ("auto", "always", "never"),

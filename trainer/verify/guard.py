@@ -1,15 +1,15 @@
 """What is read off the source before a compiler sees it: well formed, allowed, trivial.
 
 The guard keeps one candidate from changing another's verdict (they share a crate) and keeps the
-compiler from reading the host. The sandbox is the wall; this is the sign in front of it. Nothing
-here recurses, so that deep nesting costs memory but no stack.
+compiler from reading the host. The sandbox is the wall; this is the sign in front of it.
 """
 
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
 
-import tree_sitter_rust
-from tree_sitter import Language, Node, Parser
+from tree_sitter import Node
+
+from trainer.verify.syntax import COMMENTS, OPAQUE, field, parse, text, walk
 
 MAX_BYTES = 32 * 1024
 MAX_DEPTH = 200  # of the syntax tree; 20,000 nested parentheses crash rustc
@@ -32,13 +32,10 @@ _ALLOWED_MODULES = _words(
 _REFUSED_WORDS = _words("unsafe extern crate super mod trait static macro macro_rules!")
 # `if !(x)` inside a macro's arguments is no macro call named `if`.
 _KEYWORDS = _words("as break else if in let loop match move mut ref return while yield where dyn")
-_OPAQUE = _words(
-    "line_comment block_comment string_literal raw_string_literal char_literal lifetime"
-)
-_COMMENTS = frozenset({"line_comment", "block_comment"})
 _GIVING_UP = frozenset({"todo", "unimplemented", "panic", "unreachable"})
 
-_RUST = Language(tree_sitter_rust.language())
+# In the text, because inside a macro's arguments there is no syntax tree.
+_GLOB_IMPORT = re.compile(r"\buse\b[^;]*\*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +46,14 @@ class Reading:
         parsed: Well formed, and exactly one function of the expected name besides comments.
         refused: The construct that keeps it from being compiled, or None.
         trivial: It uses none of its parameters, or does nothing but give up or loop.
+        alone: It must not be compiled together with others: a glob import that cannot be resolved
+            keeps rustc from reporting unknown names anywhere in the crate.
     """
 
     parsed: bool
     refused: str | None = None
     trivial: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,34 +75,21 @@ def read(source: str, function: str) -> Reading:
         return Reading(parsed=False)
     if len(encoded) > MAX_BYTES:
         return Reading(parsed=False, refused=f"more than {MAX_BYTES} bytes")
-    root = Parser(_RUST).parse(encoded).root_node
+    root = parse(encoded)
     if root.has_error or "\0" in source:
         return Reading(parsed=False)
-    items = [child for child in root.children if child.type not in _COMMENTS]
+    items = [child for child in root.children if child.type not in COMMENTS]
     if any(item.type in ("attribute_item", "inner_attribute_item") for item in items):
         return Reading(parsed=True, refused="attribute")
     if len(items) != 1 or not _is_function(items[0], function):
         return Reading(parsed=False)
     refused = _strange_character(source) or _refused_construct(root)
-    return Reading(parsed=True, refused=refused, trivial=_is_trivial(items[0]))
+    alone = _GLOB_IMPORT.search(source) is not None
+    return Reading(parsed=True, refused=refused, trivial=_is_trivial(items[0]), alone=alone)
 
 
 def _is_function(item: Node, name: str) -> bool:
-    return item.type == "function_item" and _text(item.child_by_field_name("name")) == name
-
-
-def _text(node: Node | None) -> str:
-    return "" if node is None or node.text is None else node.text.decode()
-
-
-def _walk(root: Node) -> Iterator[tuple[Node, int]]:
-    """All nodes with their depth, in source order; comments and literals are not entered."""
-    stack = [(root, 0)]
-    while stack:
-        node, depth = stack.pop()
-        yield node, depth
-        if node.type not in _OPAQUE:
-            stack.extend((child, depth + 1) for child in reversed(node.children))
+    return item.type == "function_item" and field(item, "name") == name
 
 
 def _strange_character(source: str) -> str | None:
@@ -115,12 +102,12 @@ def _strange_character(source: str) -> str | None:
 
 def _refused_construct(root: Node) -> str | None:
     tokens = []
-    for node, depth in _walk(root):
+    for node, depth in walk(root):
         if depth > MAX_DEPTH:
             return f"nesting deeper than {MAX_DEPTH}"
-        if node.child_count == 0 and node.type not in _OPAQUE:
+        if node.child_count == 0 and node.type not in OPAQUE:
             kind = "" if node.parent is None else node.parent.type
-            tokens.append(_Token(_text(node).removeprefix("r#"), kind))
+            tokens.append(_Token(text(node).removeprefix("r#"), kind))
     tokens += [_Token("", "")] * 2  # so that looking ahead never runs out
     for index, token in enumerate(tokens[:-2]):
         before = tokens[index - 1].text if index else ""
@@ -177,7 +164,7 @@ def _is_trivial(function: Node) -> bool:
     parameters = function.child_by_field_name("parameters")
     if body is None or parameters is None:
         return False
-    statements = [child for child in body.named_children if child.type not in _COMMENTS]
+    statements = [child for child in body.named_children if child.type not in COMMENTS]
     if not statements or (len(statements) == 1 and _gives_up(statements[0])):
         return True
     names = set()
@@ -195,10 +182,10 @@ def _gives_up(statement: Node) -> bool:
             return False
         statement = statement.named_children[0]
     if statement.type == "macro_invocation":
-        return _text(statement.child_by_field_name("macro")) in _GIVING_UP
+        return field(statement, "macro") in _GIVING_UP
     if statement.type == "loop_expression":
         block = statement.child_by_field_name("body")
-        return block is not None and all(c.type in _COMMENTS for c in block.named_children)
+        return block is not None and all(c.type in COMMENTS for c in block.named_children)
     return False
 
 
@@ -209,11 +196,11 @@ def _identifiers(root: Node) -> set[str]:
     while stack:
         node = stack.pop()
         if node.type == "identifier":
-            names.add(_text(node))
+            names.add(text(node))
         elif node.type == "string_literal":
-            names |= _inline_arguments(_text(node))
+            names |= _inline_arguments(text(node))
         elif node.type == "let_declaration":
-            if not _text(node.child_by_field_name("pattern")).startswith("_"):
+            if not field(node, "pattern").startswith("_"):
                 stack += [
                     part
                     for field in ("value", "alternative")

@@ -111,9 +111,8 @@ def test_all_unscored_says_so_and_nothing_else() -> None:
 def test_judge_keeps_groups_together() -> None:
     prompts = [Prompt("a", "add", "1+1=", ("2",)), Prompt("b", "add", "1+2=", ("3",))]
     drawn = [[Completion(p, (1,), (2,), text) for text in ("2", "3", "x")] for p in prompts]
-    rewards = [
-        [s.reward.total for s in g if s.reward] for g in judge(drawn, TASK, PROFILES["tested"])
-    ]
+    groups = judge(drawn, TASK, PROFILES["tested"])
+    rewards = [[s.reward.total for s in group if s.reward] for group in groups]
     assert rewards == [[23, 8, 0], [8, 23, 0]]
 
 

@@ -20,8 +20,10 @@ CANDIDATES = int(os.environ.get("TORTURE_CANDIDATES", "60"))
 
 def compilers() -> list[str]:
     """The directory of each rustc on this machine: rustup's, Debian's."""
-    places = [*os.get_exec_path(), str(Path.home() / ".cargo" / "bin"), "/usr/bin"]
-    return [p for p in dict.fromkeys(places) if shutil.which("rustc", path=p) is not None]
+    places = [*map(Path, os.get_exec_path()), Path.home() / ".cargo" / "bin", Path("/usr/bin")]
+    # /bin is /usr/bin on most systems.
+    distinct = dict.fromkeys(str(place.resolve()) for place in places)
+    return [place for place in distinct if shutil.which("rustc", path=place) is not None]
 
 
 @pytest.mark.parametrize("place", compilers())

@@ -20,7 +20,7 @@ _MOST = 64
 _TOOLCHAIN = "/toolchain"
 EDITION = "2021"
 _RUSTC = (f"{_TOOLCHAIN}/bin/rustc", "--sysroot", _TOOLCHAIN, "--edition", EDITION)
-CHECK = ("--crate-type", "lib", "--emit=metadata", "--error-format=json")
+CHECK = ("--emit=metadata", "--error-format=json")
 # Unoptimized builds fastest, and keeps an infinite recursion from becoming a loop. Linking the
 # standard library statically takes no longer than dynamically once its debug sections are left out.
 PROGRAM = ("-A", "warnings", "-C", "debuginfo=0", "-C", "strip=debuginfo", "--error-format=json")
@@ -147,7 +147,9 @@ class Builder:
 
     def check(self, indices: Sequence[int]) -> Attempt:
         """Type-check the candidates as one library, warnings on."""
-        return self._compile(indices, {"root.rs": harness.library(indices)}, CHECK)
+        return self._compile(
+            indices, {"root.rs": harness.library(indices)}, (*CHECK, "--crate-type=lib")
+        )
 
     def program(self, indices: Sequence[int]) -> Attempt:
         """Build the program that runs the candidates' tests; the artifact is that program.

@@ -55,6 +55,20 @@ def blame(output: bytes) -> Blame:
     return found
 
 
+def rendered(output: bytes) -> Iterator[str]:
+    """What the compiler says to a person, one text a diagnostic; other lines as they are."""
+    for line in output.split(b"\n"):
+        text = line.decode("utf-8", "replace")
+        try:
+            diagnostic = json.loads(text) if text.startswith("{") else None
+        except (ValueError, RecursionError):
+            diagnostic = None
+        if diagnostic is not None and _SUMMARY.match(diagnostic.get("message", "")):
+            continue
+        if text:
+            yield text if diagnostic is None else (diagnostic.get("rendered") or "").rstrip()
+
+
 def _owner(diagnostic: dict[str, Any]) -> int | None:
     """The candidate of the primary span, else of any span, else of a span in a note.
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from tree_sitter import Node
 
-from trainer.verify.syntax import COMMENTS, OPAQUE, field, parse, text, walk
+from trainer.verify.syntax import COMMENTS, OPAQUE, field, outside_tests, parse, text, walk
 
 MAX_BYTES = 32 * 1024
+MAX_FILE_BYTES = 8 * MAX_BYTES
 MAX_DEPTH = 200  # of the syntax tree; 20,000 nested parentheses crash rustc
 
 
@@ -30,6 +31,14 @@ _ALLOWED_MODULES = _words(
     " result slice str string u8 u16 u32 u64 u128 usize vec"
 )
 _REFUSED_WORDS = _words("unsafe extern crate super mod trait static macro macro_rules!")
+# A file that is judged alone has no neighbour to reach for. A macro of its own could put together
+# what is looked for here, token by token.
+_REFUSED_IN_FILES = _REFUSED_WORDS - _words("crate super mod trait static")
+# `allow` would buy a clean verdict, `path` and `cfg_attr` would read and hide.
+_ALLOWED_ATTRIBUTES = _words(
+    "cfg(test) test should_panic derive default inline must_use doc repr non_exhaustive cold"
+    " track_caller"
+)
 # `if !(x)` inside a macro's arguments is no macro call named `if`.
 _KEYWORDS = _words("as break else if in let loop match move mut ref return while yield where dyn")
 _GIVING_UP = frozenset({"todo", "unimplemented", "panic", "unreachable"})
@@ -88,6 +97,49 @@ def read(source: str, function: str) -> Reading:
     return Reading(parsed=True, refused=refused, trivial=_is_trivial(items[0]), alone=alone)
 
 
+def read_file(source: bytes) -> Reading:
+    """Judge a whole file of any items, which is compiled alone; never raises.
+
+    It is trivial where no function of it, tests aside, does anything: an empty file is.
+    """
+    if len(source) > MAX_FILE_BYTES:
+        return Reading(parsed=False, refused=f"more than {MAX_FILE_BYTES} bytes")
+    root = parse(source)
+    try:
+        decoded = source.decode()
+    except UnicodeDecodeError:
+        return Reading(parsed=False)
+    if root.has_error or "\0" in decoded:
+        return Reading(parsed=False)
+    refused = (
+        _strange_character(decoded.replace("\r\n", "\n"))
+        or _refused_item(root)
+        or _refused_construct(root, is_file=True)
+    )
+    trivial = all(_is_trivial(node) for node in outside_tests(root) if node.type == "function_item")
+    return Reading(parsed=True, refused=refused, trivial=trivial, alone=True)
+
+
+def has_main(source: bytes) -> bool:
+    """The file is a program's: it has a function `main` of its own."""
+    return any(_is_function(item, "main") for item in parse(source).children)
+
+
+def _refused_item(root: Node) -> str | None:
+    """What a file's attributes and modules may not be."""
+    for node, _ in walk(root):
+        if node.type == "inner_attribute_item":
+            return "attribute"
+        if node.type == "attribute_item":
+            words = "".join(text(node)[2:-1].split())
+            name = words if words.startswith("cfg(") else re.split(r"\W", words, maxsplit=1)[0]
+            if name not in _ALLOWED_ATTRIBUTES:
+                return f"attribute {name[:40]}"
+        if node.type == "mod_item" and node.child_by_field_name("body") is None:
+            return "mod"
+    return None
+
+
 def _is_function(item: Node, name: str) -> bool:
     return item.type == "function_item" and field(item, "name") == name
 
@@ -100,7 +152,7 @@ def _strange_character(source: str) -> str | None:
     return None
 
 
-def _refused_construct(root: Node) -> str | None:
+def _refused_construct(root: Node, *, is_file: bool = False) -> str | None:
     tokens = []
     for node, depth in walk(root):
         if depth > MAX_DEPTH:
@@ -111,7 +163,12 @@ def _refused_construct(root: Node) -> str | None:
     tokens += [_Token("", "")] * 2  # so that looking ahead never runs out
     for index, token in enumerate(tokens[:-2]):
         before = tokens[index - 1].text if index else ""
-        refused = _refused_token(token, before, tokens[index + 1].text, tokens[index + 2].text)
+        after, second = tokens[index + 1].text, tokens[index + 2].text
+        refused = _refused_call(token, before, after, second)
+        if is_file and token.text in _REFUSED_IN_FILES:
+            refused = token.text
+        elif not is_file:
+            refused = refused or _refused_token(token, before, after)
         if refused is None and token.text in ("std", "core", "alloc"):
             refused = _refused_path(tokens, index)
         if refused is not None:
@@ -119,8 +176,8 @@ def _refused_construct(root: Node) -> str | None:
     return None
 
 
-def _refused_token(token: _Token, before: str, after: str, second: str) -> str | None:
-    """What is wrong with one token, looking one back and two ahead."""
+def _refused_token(token: _Token, before: str, after: str) -> str | None:
+    """What is wrong with one token, in a candidate that shares its crate."""
     word = token.text
     if word in _REFUSED_WORDS and (word, before) != ("static", "'"):  # a lifetime
         return word
@@ -130,6 +187,12 @@ def _refused_token(token: _Token, before: str, after: str, second: str) -> str |
         return "attribute"
     if word == "self" and after == "::":
         return "self::"
+    return None
+
+
+def _refused_call(token: _Token, before: str, after: str, second: str) -> str | None:
+    """What is wrong with the macro call that begins at the token, if one does."""
+    word = token.text
     is_call = after == "!" and second in ("(", "[", "{") and (word[:1].isalpha() or word[:1] == "_")
     if is_call and word not in _KEYWORDS and (word not in _ALLOWED_MACROS or before == "::"):
         return f"{word}!"
@@ -169,6 +232,8 @@ def _is_trivial(function: Node) -> bool:
         return True
     names = set()
     for parameter in parameters.named_children:
+        if parameter.type == "self_parameter":
+            names.add("self")
         pattern = parameter.child_by_field_name("pattern")
         if pattern is not None:
             names |= _identifiers(pattern)
@@ -195,7 +260,7 @@ def _identifiers(root: Node) -> set[str]:
     stack = [root]
     while stack:
         node = stack.pop()
-        if node.type == "identifier":
+        if node.type in ("identifier", "self"):
             names.add(text(node))
         elif node.type == "string_literal":
             names |= _inline_arguments(text(node))

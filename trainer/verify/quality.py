@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from tree_sitter import Node
 
-from trainer.verify.syntax import COMMENTS, OPAQUE, field, is_for_tests, parse, text
+from trainer.verify.syntax import COMMENTS, OPAQUE, field, is_for_tests, outside_tests, parse, text
 
 # Above these, complexity counts.
 _CYCLOMATIC, _NESTING = 10, 3
@@ -76,7 +76,7 @@ def measure(source: str) -> dict[str, float]:
     """
     root = parse(source.encode())
     counts: Counter[str] = Counter()
-    for node in _outside_tests(root):
+    for node in outside_tests(root):
         counts.update(_of_node(node))
     items = [item for item in _items(root) if item.type in _ITEMS]
     counts.update(_ITEMS[item.type] for item in items)
@@ -97,29 +97,15 @@ def measure(source: str) -> dict[str, float]:
     }
 
 
-def _outside_tests(root: Node) -> Iterator[Node]:
-    """All nodes but those of test code and what stands in literals."""
-    stack = [root]
-    while stack:
-        node = stack.pop()
-        yield node
-        if node.type not in OPAQUE:
-            stack.extend(child for child in node.children if not _is_test(child))
-
-
-def _is_test(node: Node) -> bool:
-    return node.type in ("mod_item", "function_item") and is_for_tests(node)
-
-
 def _items(root: Node) -> Iterator[Node]:
     """Items of the file and of its modules, not those inside of functions, impls and traits."""
     stack = [root]
     while stack:
         for child in stack.pop().named_children:
-            if child.type == "mod_item" and not _is_test(child):
+            if child.type == "mod_item" and not is_for_tests(child):
                 body = child.child_by_field_name("body")
                 stack += [] if body is None else [body]
-            elif not _is_test(child):
+            elif not is_for_tests(child):
                 yield child
 
 
@@ -185,7 +171,7 @@ def _is_documented(item: Node) -> bool:
 def _complexity(root: Node) -> tuple[int, int]:
     """The highest cyclomatic complexity of a function, and the deepest nesting of its blocks."""
     cyclomatic, nesting = 1, 0
-    for function in _outside_tests(root):
+    for function in outside_tests(root):
         if function.type != "function_item":
             continue
         branches, stack = 1, [(function, 0)]
@@ -206,7 +192,7 @@ def _complexity(root: Node) -> tuple[int, int]:
 def _lines(root: Node) -> int:
     """Lines with something on them, outside of test code."""
     rows: set[int] = set()
-    for node in _outside_tests(root):
+    for node in outside_tests(root):
         if node.child_count == 0 or node.type in OPAQUE:
             rows.update(range(node.start_point.row, node.end_point.row + 1))
     return len(rows)

@@ -45,6 +45,18 @@ def attributes(item: Node) -> Iterator[str]:
         before = before.prev_named_sibling
 
 
+def outside_tests(root: Node) -> Iterator[Node]:
+    """All nodes but those of `#[cfg(test)]` items; comments and literals are not entered."""
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        yield node
+        if node.type not in OPAQUE:
+            stack.extend(child for child in node.children if not is_for_tests(child))
+
+
 def is_for_tests(item: Node) -> bool:
-    """It exists in a build of the tests only."""
-    return "cfg(test)" in attributes(item)
+    """A module or function that a build of the tests alone has."""
+    return item.type in ("mod_item", "function_item") and not {"cfg(test)", "test"}.isdisjoint(
+        attributes(item)
+    )

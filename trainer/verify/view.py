@@ -93,5 +93,5 @@ def _count(number: int, noun: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """`text` on one line: what is not printable is spelt out, ESC as `\\x1b`."""
+    """`text` on one line: what is not printable is spelt out by its number."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text.expandtabs(4))

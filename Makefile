@@ -24,6 +24,7 @@ torture: install system-test ## Kill trainings, verify a thousand candidates (mi
 
 bench: install $(PEERS)/.installed ## Measure ourselves beside our peers (minutes)
 	@$(BIN)/python -m benchmarks.start_to_sample
+	@$(BIN)/python -m benchmarks.verifier
 	@$(BIN)/python -m benchmarks.trainer_vs_trl --peer-python $(PEERS)/bin/python
 
 lint: install ## ruff and mypy --strict

@@ -20,7 +20,7 @@ class Verdict:
         unscored: Why no verdict could be reached (a deadline, a dead compiler). The sample is then
             left out of its group, and nothing else here means anything.
         score: The task's own reward, where it grades by itself; None where it does not.
-        quality: What trainer.verify.quality measured of code that parses; None for other tasks.
+        quality: What trainer.verify.quality measured of code that may be compiled, else None.
         seconds: Wall seconds: `compile`, its share of the compilations it took part in, and
             `tests`, its own. None where the verdict was remembered. No part of what is compared.
     """

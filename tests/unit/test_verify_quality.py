@@ -9,13 +9,13 @@ from trainer.errors import ExitCode, TrainerError
 from trainer.reward import (
     CLEAN_THRESHOLD,
     ORIGIN,
+    PROFILES,
     Bonus,
     bonuses,
     guide,
     is_correct,
     load_weights,
     profile_of,
-    tested,
 )
 from trainer.verdict import Verdict
 from trainer.verify.quality import MEASURES, measure
@@ -72,6 +72,8 @@ def test_any_text_has_every_measure(source: str) -> None:
 
 def test_deep_nesting_takes_no_stack() -> None:
     assert measure("fn f() {" + "{" * 10_000 + "}" * 10_001)["functions"] == 1
+    many = "fn f() {}\n" * 10_000
+    assert measure(many)["functions"] == 10_000
 
 
 def test_the_table_is_complete_and_makes_the_origins_maximum() -> None:
@@ -100,7 +102,7 @@ def test_bonuses_come_on_top_of_a_clean_pass_and_never_eat_it(
     if verdict.clean:
         assert reward.total >= 23 - 1e-9
     else:
-        assert reward == tested(verdict)
+        assert reward == PROFILES["tested"](verdict)
     # What a threshold of 20 means stays the same.
     assert is_correct(verdict, reward, CLEAN_THRESHOLD) == verdict.clean
 

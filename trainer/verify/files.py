@@ -85,11 +85,11 @@ class FileVerifier:
         reading = guard.read_file(source)
         verdict = Verdict(
             parsed=reading.parsed,
-            compiled=None if reading.parsed and reading.refused is None else False,
+            compiled=None if reading.allowed else False,
             errors=1,
             trivial=reading.trivial,
             refused=reading.refused,
-            quality=measure(source.decode()) if reading.parsed else None,
+            quality=measure(source.decode()) if reading.allowed else None,
         )
         if verdict.refused is not None:
             return FileVerdict(verdict)

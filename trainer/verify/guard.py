@@ -64,6 +64,11 @@ class Reading:
     trivial: bool = False
     alone: bool = False
 
+    @property
+    def allowed(self) -> bool:
+        """It may be compiled."""
+        return self.parsed and self.refused is None
+
 
 @dataclass(frozen=True, slots=True)
 class _Token:

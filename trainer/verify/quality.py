@@ -130,8 +130,14 @@ def _of_node(node: Node) -> Iterator[str]:
             yield "turbofish"
         case "call_expression":
             yield from _of_call(node)
-        case kind if kind in _PATTERNS and node.parent and node.parent.type in _BINDINGS:
+        case kind if kind in _BINDINGS and _takes_apart(node):
             yield "destructuring"
+
+
+def _takes_apart(binding: Node) -> bool:
+    pattern = binding.child_by_field_name("pattern")
+    patterns = binding.named_children if pattern is None else [pattern]
+    return any(each.type in _PATTERNS for each in patterns)
 
 
 def _of_call(call: Node) -> Iterator[str]:
@@ -179,12 +185,15 @@ def _complexity(root: Node) -> tuple[int, int]:
             node, depth = stack.pop()
             # One arm of a match is taken anyway.
             branches += (node.type in _BRANCHES) - (node.type == "match_expression")
-            # `else if` goes on where its `if` is.
-            is_else_if = node.parent is not None and node.parent.type == "else_clause"
-            depth += node.type in _NESTED and not is_else_if
+            depth += node.type in _NESTED
             nesting = max(nesting, depth)
-            if node.type not in OPAQUE:
-                stack += [(c, depth) for c in node.children if c.type != "function_item"]
+            # `else if` goes on where its `if` is.
+            is_else = node.type == "else_clause"
+            stack += [
+                (child, depth - (is_else and child.type == "if_expression"))
+                for child in (() if node.type in OPAQUE else node.children)
+                if child.type != "function_item"
+            ]
         cyclomatic = max(cyclomatic, branches)
     return cyclomatic, nesting
 

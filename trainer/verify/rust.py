@@ -140,9 +140,9 @@ def _from_source(candidate: Candidate, reading: guard.Reading) -> Verdict:
         parsed=reading.parsed,
         tests_total=len(candidate.tests),
         trivial=reading.trivial,
-        quality=measure(candidate.source) if reading.parsed else None,
+        quality=measure(candidate.source) if reading.allowed else None,
     )
-    if reading.parsed and reading.refused is None:
+    if reading.allowed:
         return undecided
     return replace(undecided, compiled=False, errors=1, refused=reading.refused)
 

@@ -8,6 +8,7 @@ import pytest
 from trainer.verdict import Verdict
 from trainer.verify import build, rust
 from trainer.verify.build import Builder
+from trainer.verify.cache import VerdictCache
 from trainer.verify.rust import Candidate, RustVerifier
 from trainer.verify.sandbox import Limits, Sandbox
 from trainer.verify.toolchain import Toolchain
@@ -110,6 +111,21 @@ def test_a_verdict_does_not_depend_on_the_neighbours(tools: tuple[Toolchain, San
     assert judged(tools, candidates) == expected
     assert [judged(tools, [one])[0] for one in candidates] == expected
     assert judged(tools, candidates[::-1]) == expected[::-1]
+
+
+def test_a_verdict_does_not_depend_on_what_is_remembered(
+    tools: tuple[Toolchain, Sandbox], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidates = [one for one, _ in MIXED]
+    expected = RustVerifier(*tools).verify(candidates)
+    assert all(verdict.seconds for verdict in expected if verdict.compiled)
+    path = tmp_path / "cache" / "verdicts"
+    half = RustVerifier(*tools, cache=VerdictCache(path)).verify(candidates[::2])
+    assert half == expected[::2]
+    assert RustVerifier(*tools, cache=VerdictCache(path)).verify(candidates) == expected
+    # Everything is known by now: no compiler is needed, and no sandbox.
+    monkeypatch.setattr(Sandbox, "run", None)
+    assert RustVerifier(*tools, cache=VerdictCache(path)).verify(candidates) == expected
 
 
 def test_a_compiler_bomb_hurts_nobody_else(

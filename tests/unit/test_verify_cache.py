@@ -79,7 +79,7 @@ def test_its_size_is_bounded_whatever_is_put_in(tmp_path: Path) -> None:
     for batch in range(60):
         long = replace(VERDICT, refused="x" * 1000)
         cache.put({f"{batch}-{n}": long for n in range(64)})
-    cache._database.close()
+    cache.close()
     assert path.stat().st_size < 2 << 20
     assert said == []
 

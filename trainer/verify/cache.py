@@ -97,6 +97,10 @@ class VerdictCache:
                 self._put(bodies)
                 return
 
+    def close(self) -> None:
+        """Leave the file, its log written back."""
+        self._database.close()
+
     @contextmanager
     def _or_memory(self) -> Iterator[None]:
         """What fails in here is said, and the file done without from then on."""

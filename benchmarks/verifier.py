@@ -61,12 +61,11 @@ def main() -> None:
             _batching(tools),
             _caching(tools),
             _sandboxing(tools),
-            "",
         ]
     )
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)
-    (results / "verifier.md").write_text(text)
+    (results / "verifier.md").write_text(f"{text}\n")
     print(text)
 
 
@@ -193,8 +192,8 @@ def _caching(tools: tuple[Toolchain, Sandbox]) -> str:
         [
             f"## The cache, over the samples of `maxrl-ops start --iterations {len(batches)}`",
             "",
-            f"{samples} samples in {len(batches)} batches, of which {distinct} are judged: duplicates",
-            "within a batch are judged once.",
+            f"{samples} samples in {len(batches)} batches, of which {distinct} are judged:",
+            "duplicates within a batch are judged once.",
             "",
             "| cache | known | hit rate | CPU s |",
             "|---|---|---|---|",

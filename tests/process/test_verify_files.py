@@ -296,6 +296,7 @@ def judged(verifier: FileVerifier, source: str) -> FileVerdict:
         ('#[path = "/etc/passwd"] mod stolen {}', "attribute path"),
         ("#![allow(warnings)]", "attribute"),
         ("#[allow(unused)] fn f() {}", "attribute allow"),
+        ("#[test] #[ignore] fn f() {}", "attribute ignore"),
         ("#[cfg(not(test))] fn f() {}", "attribute cfg(not(test))"),
         ("#[cfg_attr(test, ignore)] fn f() {}", "attribute cfg_attr"),
         ('#[doc = include_str!("/etc/passwd")] fn f() {}', "include_str!"),
@@ -356,7 +357,7 @@ def test_a_pass_cannot_be_forged(
     assert set(found.failed) == {"tests::first", "tests::second"}
 
 
-def test_ignored_tests_count_and_odd_names_do_not_slip_through(verifier: FileVerifier) -> None:
+def test_failing_tests_are_named_and_odd_names_do_not_slip_through(verifier: FileVerifier) -> None:
     body = "pub fn f(x: i64) -> bool { x > 1 }"
     assert judged(verifier, body + TESTS).failed == ("tests::first",)
     odd = TESTS.replace("mod tests", "mod \u00e9tests")

@@ -175,7 +175,7 @@ class FileVerifier:
         nonce = secrets.token_hex(16)
         names: Iterable[str] = (f"A0_{tag}::begin", test, f"zz_{tag}::end")
         done = self.sandbox.run(
-            ["/test", "--exact", *names, "--test-threads=1", "--include-ignored"],
+            ["/test", "--exact", *names, "--test-threads=1"],
             TEST_LIMITS,
             read_only={program: "/test"},
             stdin=f"{nonce}\n".encode(),

@@ -19,11 +19,12 @@ start: install ## Train the shipped model on Rust with MaxRL, and watch it
 test: install system-test ## Run the test suite
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
 
-torture: install system-test ## Kill a training at 50 random points (minutes); make test does a share
-	@PATH="$(CURDIR)/$(BIN):$$PATH" TORTURE_KILLS=50 $(BIN)/pytest tests/torture
+torture: install system-test ## Kill trainings, verify a thousand candidates (minutes); make test does a share
+	@PATH="$(CURDIR)/$(BIN):$$PATH" TORTURE_KILLS=50 TORTURE_CANDIDATES=1000 $(BIN)/pytest tests/torture
 
 bench: install $(PEERS)/.installed ## Measure ourselves beside our peers (minutes)
 	@$(BIN)/python -m benchmarks.start_to_sample
+	@$(BIN)/python -m benchmarks.verifier
 	@$(BIN)/python -m benchmarks.trainer_vs_trl --peer-python $(PEERS)/bin/python
 
 lint: install ## ruff and mypy --strict

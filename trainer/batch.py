@@ -8,8 +8,8 @@ from typing import Any
 from maxrl_ops.wire.control import TrainingState
 from maxrl_ops.wire.logformat import verdict_of
 from maxrl_ops.wire.record import Algorithm
-from trainer.objectives import OBJECTIVES, effective_samples, is_correct
-from trainer.reward import PROFILES, Reward
+from trainer.objectives import OBJECTIVES, effective_samples
+from trainer.reward import Profile, Reward, is_correct
 from trainer.sampler import Completion
 from trainer.tasks.base import Prompt, Task
 from trainer.update import Term
@@ -26,26 +26,21 @@ class Sample:
 
     def is_correct(self, threshold: float) -> bool:
         """Above the threshold, and not refused by the compiler whatever its reward."""
-        return (
-            self.reward is not None
-            and self.verdict.parsed
-            and self.verdict.compiled is not False
-            and is_correct(self.reward.total, threshold)
-        )
+        return is_correct(self.verdict, self.reward, threshold)
 
 
 Group = Sequence[Sample]
 
 
-def judge(groups: Sequence[Sequence[Completion]], task: Task, profile: str) -> list[Group]:
+def judge(groups: Sequence[Sequence[Completion]], task: Task, profile: Profile) -> list[Group]:
     """Verdict and reward of every completion, in one call of the task's verifier."""
     flat = [completion for group in groups for completion in group]
     verdicts = iter(task.verify([c.prompt for c in flat], [c.text for c in flat]))
     return [[_sample(c, next(verdicts), profile) for c in group] for group in groups]
 
 
-def _sample(completion: Completion, verdict: Verdict, profile: str) -> Sample:
-    reward = None if verdict.unscored is not None else PROFILES[profile](verdict)
+def _sample(completion: Completion, verdict: Verdict, profile: Profile) -> Sample:
+    reward = None if verdict.unscored is not None else profile(verdict)
     return Sample(completion, verdict, reward)
 
 

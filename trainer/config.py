@@ -13,6 +13,7 @@ from maxrl_ops.wire.control import TrainingState
 from maxrl_ops.wire.record import Algorithm
 from maxrl_ops.wire.settings import RUN_DIR_ENV, SettingError, Value, from_environment
 from trainer.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
+from trainer.reward import Bonus, load_weights, profile_of
 from trainer.tasks import REWARD_TIMEOUT, load_task
 from trainer.tasks.base import Task
 
@@ -59,6 +60,7 @@ class Config:
         hand_over_to: The objective that a schedule which is not fixed ends with.
         hand_over_after: Iterations before a hybrid's hand-over.
         checkpoint: Hugging Face directory or hub id of the first weights.
+        reward_weights: What quality is worth on top of the reward; None where it is worth nothing.
         is_shipped_model: The checkpoint is the task's own small model.
         evaluate_every: Iterations between evaluations; 0: at start and end only.
     """
@@ -66,6 +68,7 @@ class Config:
     run_dir: Path
     task: str
     reward: str
+    reward_weights: Mapping[str, Bonus] | None
     initial: TrainingState
     schedule: str
     hand_over_to: str
@@ -170,6 +173,7 @@ def _build(values: Mapping[str, Value], objective: str, task: Task, run_dir: Pat
         run_dir=run_dir.absolute(),
         task=task.name,
         reward=str(values["reward"]),
+        reward_weights=_weights(values, task),
         initial=TrainingState(
             # The guide's options 2 and 3 both begin with GRPO.
             objective=objective if values["schedule"] == "fixed" else _WARM_UP,
@@ -205,3 +209,16 @@ def _build(values: Mapping[str, Value], objective: str, task: Task, run_dir: Pat
         evaluation_prompts=whole("evaluation_prompts"),
         checkpoint_every=whole("checkpoint_every"),
     )
+
+
+def _weights(values: Mapping[str, Value], task: Task) -> Mapping[str, Bonus] | None:
+    if "reward_weights" not in values:
+        return None
+    if task.name != "rust":
+        raise SettingError(
+            f"MAXRL_REWARD_WEIGHTS={values['reward_weights']!r}: nothing measures the quality of "
+            f"the task {task.name}'s answers, only of rust's; leave it out"
+        )
+    weights = load_weights(Path(str(values["reward_weights"])))
+    profile_of(str(values["reward"]), weights)
+    return weights

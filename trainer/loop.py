@@ -29,6 +29,7 @@ from trainer.errors import ExitCode, TrainerError
 from trainer.evaluate import evaluate
 from trainer.objectives import OBJECTIVES
 from trainer.policy import Policy, choose_device, load_policy, others_memory, speaks_in_chat
+from trainer.reward import profile_of
 from trainer.run_log import RunLog
 from trainer.sampler import sample
 from trainer.samples_file import append_samples
@@ -117,6 +118,7 @@ class Trainer:
             clip_high=config.clip_high,
             gradient_checkpointing=config.gradient_checkpointing,
         )
+        self._profile = profile_of(config.reward, config.reward_weights)
         # The model that the run began with, whatever it has become since.
         has_reference = config.kl_coefficient > 0
         self._reference = self._load(config.checkpoint, device) if has_reference else None
@@ -169,7 +171,7 @@ class Trainer:
             task=task.name,
             model=shipped + self.policy.describe(),
             device=device,
-            reward=config.reward,
+            reward=config.reward + (" with weights" if config.reward_weights else ""),
             seed=config.seed,
             target_iterations=config.iterations,
             prompts_per_iteration=config.prompts_per_iteration,
@@ -253,7 +255,7 @@ class Trainer:
             self.task.answer_end,
         )
         watch.enter("verify")
-        groups = judge(completions, self.task, config.reward)
+        groups = judge(completions, self.task, self._profile)
 
         watch.enter("update")
         terms = terms_of(groups, state)

@@ -1,6 +1,7 @@
 """What a verifier found out about one completion."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,9 @@ class Verdict:
         unscored: Why no verdict could be reached (a deadline, a dead compiler). The sample is then
             left out of its group, and nothing else here means anything.
         score: The task's own reward, where it grades by itself; None where it does not.
+        quality: What trainer.verify.quality measured of code that may be compiled, else None.
+        seconds: Wall seconds: `compile`, its share of the compilations it took part in, and
+            `tests`, its own. None where the verdict was remembered. No part of what is compared.
     """
 
     parsed: bool
@@ -31,6 +35,8 @@ class Verdict:
     refused: str | None = None
     unscored: str | None = None
     score: float | None = None
+    quality: Mapping[str, float] | None = field(default=None, hash=False)
+    seconds: Mapping[str, float] | None = field(default=None, compare=False)
 
     @property
     def is_score_only(self) -> bool:

@@ -312,6 +312,28 @@ def export_model(
     return run_export(name, to)
 
 
+@app.command(epilog="Example: maxrl-ops verify sum.rs reverse.rs")
+def verify(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Rust files.")],
+    reward: Annotated[
+        str, typer.Option(metavar="VALUE", help="The reward profile: tested or guide.")
+    ] = "tested",
+    reward_weights: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.toml", help="What quality is worth on top of tested."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Judge Rust files as the task rust judges what a model writes.
+
+    A file carries its own tests in a #[cfg(test)] module. Prints its verdict, its reward and what
+    rustc says. Exit code 1: one is not correct.
+    """
+    from maxrl_ops.cli.verify import verify as run_verify  # noqa: PLC0415
+
+    return run_verify(files, reward, reward_weights, as_json=as_json)
+
+
 @app.command(epilog="Example: maxrl-ops demo --weight-temperature 2")
 def demo(
     correctness_threshold: Annotated[

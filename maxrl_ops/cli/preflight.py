@@ -85,6 +85,19 @@ def _resolve_command(text: str) -> str:
     return shlex.join([program, *files])
 
 
+def resolve_weights(text: str) -> str:
+    """A file of reward weights as an absolute path; what it says is the trainer's to judge.
+
+    Raises:
+        CommandError: It is no file.
+    """
+    path = Path(text).expanduser()
+    if not path.is_file():
+        what = "is no file" if path.exists() else "does not exist"
+        raise CommandError(f"--reward-weights {text}: it {what}", ExitCode.NOT_FOUND)
+    return str(path.absolute())
+
+
 def resolve_checkpoint(text: str) -> str:
     """A checkpoint on this machine as an absolute path; a hub id as it is.
 

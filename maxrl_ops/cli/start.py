@@ -42,6 +42,9 @@ def start(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
     if command is None:
         settings = preflight.resolve_task(settings)
         preflight.check_tools(settings)
+    if "reward_weights" in settings:
+        weights = preflight.resolve_weights(str(settings["reward_weights"]))
+        settings["reward_weights"] = weights
     if "checkpoint" in settings:
         settings["checkpoint"] = preflight.resolve_checkpoint(str(settings["checkpoint"]))
     run = create(home(), settings, command or (), options["name"], job, mode)

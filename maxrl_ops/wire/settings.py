@@ -142,6 +142,12 @@ SETTINGS: Mapping[str, Setting] = {
             ("tested", "guide", "own"),
             "Gated by tests, the guide's plain scale, or what an own task says.",
         ),
+        _pattern(
+            "reward_weights",
+            r"[^\x00-\x1f]+",
+            "a TOML file",
+            "What quality is worth on top of the reward tested: measure = number a line.",
+        ),
         _setting(
             "reward_command",
             "a program and its arguments",

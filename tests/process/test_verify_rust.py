@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from trainer.verdict import Verdict
 from trainer.verify import build, rust
 from trainer.verify.build import Builder
+from trainer.verify.cache import VerdictCache
 from trainer.verify.rust import Candidate, RustVerifier
 from trainer.verify.sandbox import Limits, Sandbox
 from trainer.verify.toolchain import Toolchain
@@ -98,31 +100,50 @@ MIXED = [
 ]  # fmt: skip
 
 
+def judged(tools: tuple[Toolchain, Sandbox], candidates: list[Candidate]) -> list[Verdict]:
+    """By a verifier that remembers nothing; without what is measured rather than judged."""
+    return [replace(v, quality=None) for v in RustVerifier(*tools).verify(candidates)]
+
+
 def test_a_verdict_does_not_depend_on_the_neighbours(tools: tuple[Toolchain, Sandbox]) -> None:
     candidates = [one for one, _ in MIXED]
     expected = [verdict for _, verdict in MIXED]
-    assert RustVerifier(*tools).verify(candidates) == expected
-    alone = RustVerifier(*tools)
-    assert [alone.verify([one])[0] for one in candidates] == expected
-    assert RustVerifier(*tools).verify(candidates[::-1]) == expected[::-1]
+    assert judged(tools, candidates) == expected
+    assert [judged(tools, [one])[0] for one in candidates] == expected
+    assert judged(tools, candidates[::-1]) == expected[::-1]
+
+
+def test_a_verdict_does_not_depend_on_what_is_remembered(
+    tools: tuple[Toolchain, Sandbox], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidates = [one for one, _ in MIXED]
+    expected = RustVerifier(*tools).verify(candidates)
+    assert all(verdict.seconds for verdict in expected if verdict.compiled)
+    path = tmp_path / "cache" / "verdicts"
+    half = RustVerifier(*tools, cache=VerdictCache(path)).verify(candidates[::2])
+    assert half == expected[::2]
+    assert RustVerifier(*tools, cache=VerdictCache(path)).verify(candidates) == expected
+    # Everything is known by now: no compiler is needed, and no sandbox.
+    monkeypatch.setattr(Sandbox, "run", None)
+    assert RustVerifier(*tools, cache=VerdictCache(path)).verify(candidates) == expected
 
 
 def test_a_compiler_bomb_hurts_nobody_else(
     tools: tuple[Toolchain, Sandbox], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = Limits(1, 60, 4 << 30, 64 << 20, 256, 8 << 20)
-    monkeypatch.setattr(build, "_limits", lambda _: quick)
+    monkeypatch.setattr(build, "LIMITS", quick)
     bomb = candidate("let a = xs; " + "let a = (a, a); " * 30 + "a.0.0.0.len() as i32")
     good = candidate("xs.iter().sum()")
     bad = candidate("xs.iter().summ()")
-    verdicts = RustVerifier(*tools).verify([good, bomb, bad])
+    verdicts = judged(tools, [good, bomb, bad])
     assert verdicts == [works(), breaks(), breaks()]
 
 
 def test_a_huge_constant_hurts_nobody_else(tools: tuple[Toolchain, Sandbox]) -> None:
     """Neither the file size limit of the build nor the memory limit of the tests is shared."""
     huge = candidate("let r: &'static [u8; 80_000_000] = &[0; 80_000_000]; r[xs.len()] as i32")
-    verdicts = RustVerifier(*tools).verify([candidate("xs.iter().sum()"), huge])
+    verdicts = judged(tools, [candidate("xs.iter().sum()"), huge])
     assert verdicts == [works(), breaks()]
 
 

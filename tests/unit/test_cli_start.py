@@ -15,6 +15,8 @@ from commands import Place, clean_environment
 
 from maxrl_ops import processes
 from maxrl_ops.cli import layers, preflight
+from maxrl_ops.cli.errors import CommandError
+from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.new_run import create
 from maxrl_ops.settings import Home
 from maxrl_ops.wire.documents import ProcessIdentity, RunSpec
@@ -276,3 +278,15 @@ def test_a_setting_that_lost_does_not_reach_the_trainer(place: Place) -> None:
     log = (place.home / "runs" / "mine" / "trainer.log").read_text()
     assert "'MAXRL_OBJECTIVE': 'grpo'" in log
     assert "'USE_MAXRL'" not in log
+
+
+def test_reward_weights_are_made_absolute_and_must_exist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.toml").write_text("match = 1")
+    assert preflight.resolve_weights("w.toml") == str(tmp_path / "w.toml")
+    for text, what in (("none.toml", "does not exist"), (".", "is no file")):
+        with pytest.raises(CommandError, match=what) as caught:
+            preflight.resolve_weights(text)
+        assert caught.value.exit_code == ExitCode.NOT_FOUND

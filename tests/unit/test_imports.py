@@ -23,6 +23,11 @@ MAY_IMPORT = {
     "maxrl_ops.core": ("maxrl_ops.core", "maxrl_ops.wire", "trainer.objectives"),
     "maxrl_ops": ("maxrl_ops", "trainer.objectives"),
     "trainer.verify": ("trainer.verify", "trainer.verdict"),
+    "trainer.verify.__main__": (
+        "trainer.verify",
+        "trainer.reward",
+        "trainer.errors",
+    ),
     "trainer": ("trainer", "maxrl_ops.wire"),
 }
 STDLIB_ONLY = ("maxrl_ops.wire", "maxrl_ops.core", "trainer.objectives")
@@ -74,6 +79,7 @@ COMMAND_LINE = ("typer", "click", "rich")
         ("trainer.objectives", HEAVY),
         ("trainer.config", HEAVY),
         ("trainer.tasks.worker", HEAVY),
+        ("trainer.verify.__main__", HEAVY),
     ],
 )
 def test_what_a_fresh_process_has_loaded(module: str, unwanted: tuple[str, ...]) -> None:

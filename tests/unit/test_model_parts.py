@@ -21,6 +21,7 @@ from trainer.config import Config
 from trainer.errors import ExitCode, TrainerError
 from trainer.objectives import OBJECTIVES
 from trainer.policy import Policy, choose_device, load_policy, others_memory, speaks_in_chat
+from trainer.reward import PROFILES
 from trainer.sampler import Completion, sample
 from trainer.seeds import seed_everything
 from trainer.tasks import load_task
@@ -94,7 +95,7 @@ def test_the_loss_is_the_objectives_own(
 ) -> None:
     config, task = job
     state = replace(config.initial, objective=objective)
-    groups = judge(drawn(policy, task, 8), task, "tested")
+    groups = judge(drawn(policy, task, 8), task, PROFILES["tested"])
     expected = []
     for group in groups:
         log_probs = log_probs_of(policy, [s.completion for s in group]).tolist()

@@ -136,7 +136,8 @@ def test_samples_tell_their_attempt(run: RunDir) -> None:
 def test_judge_keeps_groups_together() -> None:
     prompts = [Prompt("a", "add", "1+1=", ("2",)), Prompt("b", "add", "1+2=", ("3",))]
     drawn = [[Completion(p, (1,), (2,), text) for text in ("2", "3", "x")] for p in prompts]
-    rewards = [[s.reward.total for s in g if s.reward] for g in judge(drawn, TASK, "tested")]
+    groups = judge(drawn, TASK, PROFILES["tested"])
+    rewards = [[s.reward.total for s in group if s.reward] for group in groups]
     assert rewards == [[23, 8, 0], [8, 23, 0]]
 
 

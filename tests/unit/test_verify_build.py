@@ -98,6 +98,37 @@ def test_a_dead_compiler_costs_a_logarithm_not_all_singles() -> None:
     assert compiler.calls == 13  # 64 32 16 8 4 2 1: one failing on each level, and its other half
 
 
+def test_others_are_counted_without_those_who_stop_the_compiler() -> None:
+    """0 hides one error of each other; alone in its batch goes who might hide unseen."""
+    calls = []
+
+    def attempt(indices: Sequence[int]) -> Attempt:
+        calls.append(tuple(indices))
+        errors = Counter({i: 1 if 0 in indices else 2 for i in indices if i < 3})
+        return Attempt(not errors, True, Blame(errors, Counter(), {0} & set(indices)), HERE)
+
+    settled = settle(range(5), attempt, alone={4})
+    assert settled.errors == {0: 1, 1: 2, 2: 2}
+    assert [group.indices for group in settled.groups] == [(3,), (4,)]
+    assert calls == [(0, 1, 2, 3), (1, 2, 3), (3,), (4,)]
+
+
+def test_no_crate_holds_more_than_sixty_four() -> None:
+    sizes = []
+
+    def attempt(indices: Sequence[int]) -> Attempt:
+        sizes.append(len(indices))
+        return Attempt(True, True, Blame(), HERE)
+
+    assert len(settle(range(150), attempt).groups) == 3
+    assert sorted(sizes) == [22, 64, 64]
+
+
+def test_stopping_errors_are_known_by_their_code() -> None:
+    found = blame(line("error", "c1.rs", code={"code": "E0106"}) + line("error", "c2.rs"))
+    assert found.stopping == {1}
+
+
 def test_unscored_is_for_all_in_the_batch_and_nobody_is_tried_again() -> None:
     def late(indices: Sequence[int]) -> Attempt:
         return Attempt(False, False, Blame(Counter({1: 1})), HERE, "late")

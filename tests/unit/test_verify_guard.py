@@ -133,6 +133,37 @@ def test_deep_or_broken_nesting_neither_raises_nor_hangs(opening: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "alone"),
+    [
+        ("use std::collections::*; 1", True),
+        ("use std::fmt::{self, *}; 1", True),
+        ("vec![{ use c0::*; 1 }][0]", True),
+        ("use std::cmp::max; max(xs[0] * 2, 1)", False),
+        ("xs[0] * xs[1]", False),
+    ],
+)
+def test_glob_imports_are_compiled_alone(body: str, alone: bool) -> None:
+    assert guard.read(function(body), "f").alone is alone
+
+
+@pytest.mark.parametrize(
+    ("source", "trivial"),
+    [
+        ("", True),
+        ("pub struct S;", True),
+        ("fn f() {}", True),
+        ("pub fn f(x: i64) -> i64 { 1 }", True),
+        ("pub fn f(x: i64) -> i64 { x }", False),
+        ("impl S { fn f(&self) -> i64 { self.x } }", False),
+        ("impl S { fn f(&self) -> i64 { 1 } }", True),
+        ("#[cfg(test)]\nmod t { fn f(x: i64) -> i64 { x } }", True),
+    ],
+)
+def test_a_file_is_trivial_where_no_function_does_anything(source: str, trivial: bool) -> None:
+    assert guard.read_file(source.encode()).trivial is trivial
+
+
+@pytest.mark.parametrize(
     ("body", "trivial"),
     [
         ("xs.len() as i32", False),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.verify import rust
+from trainer.verify.cache import Bounds, VerdictCache
 from trainer.verify.errors import SandboxError
 from trainer.verify.rust import Candidate, RustVerifier, VerifierUnavailable
 from trainer.verify.sandbox import _FREE_UIDS, Finished, Sandbox, _free_uids
@@ -28,9 +28,11 @@ class FakeSandbox(Sandbox):
         return self.end(stdin.decode().strip())
 
 
-def verifier(end: Callable[[str], Finished]) -> tuple[RustVerifier, list[str]]:
+def verifier(
+    end: Callable[[str], Finished], cache: VerdictCache | None = None
+) -> tuple[RustVerifier, list[str]]:
     sandbox = FakeSandbox(end)
-    return RustVerifier(TOOLCHAIN, sandbox, workers=1), sandbox.commands
+    return RustVerifier(TOOLCHAIN, sandbox, workers=1, cache=cache), sandbox.commands
 
 
 def passing(nonce: str) -> Finished:
@@ -64,9 +66,8 @@ def test_tests_and_names_are_part_of_what_is_remembered() -> None:
     assert len(keys) == 5
 
 
-def test_memory_is_bounded_and_forgets_the_longest_unused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rust, "_CACHE_SIZE", 2)
-    subject, commands = verifier(passing)
+def test_memory_is_bounded_and_forgets_the_longest_unused() -> None:
+    subject, commands = verifier(passing, VerdictCache(bounds=Bounds(entries=2)))
     a, b, c = (
         Candidate(f"pub fn f(x: i32) -> i32 {{ x + {n} }}", "f", ("true",)) for n in range(3)
     )

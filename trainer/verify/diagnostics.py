@@ -10,14 +10,24 @@ from typing import Any
 # `c{i}.rs` is candidate i's own file, `t{i}.rs` its tests.
 _FILE = re.compile(r"[ct](\d+)\.rs")
 _SUMMARY = re.compile(r"aborting due to |\d+ warnings? emitted")
+# Errors at which the compiler stops for the whole crate, before it has found what it would find in
+# other modules: missing lifetimes (up to rustc 1.65), and a trait solver that gave up.
+_STOPPING = frozenset({"E0106", "E0261", "E0262", "E0263", "E0275"})
 
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """Errors and warnings by candidate index; what nobody can be blamed for is left out."""
+    """Errors and warnings by candidate index; what nobody can be blamed for is left out.
+
+    Attributes:
+        errors: How many.
+        warnings: How many.
+        stopping: Whose errors may have hidden other candidates' errors.
+    """
 
     errors: Counter[int] = field(default_factory=Counter)
     warnings: Counter[int] = field(default_factory=Counter)
+    stopping: set[int] = field(default_factory=set)
 
 
 def blame(output: bytes) -> Blame:
@@ -38,9 +48,25 @@ def blame(output: bytes) -> Blame:
             continue
         if level.startswith("error"):  # or "error: internal compiler error"
             found.errors[owner] += 1
+            if (diagnostic.get("code") or {}).get("code") in _STOPPING:
+                found.stopping.add(owner)
         elif level == "warning":
             found.warnings[owner] += 1
     return found
+
+
+def rendered(output: bytes) -> Iterator[str]:
+    """What the compiler says to a person, one text a diagnostic; other lines as they are."""
+    for line in output.split(b"\n"):
+        text = line.decode("utf-8", "replace")
+        try:
+            diagnostic = json.loads(text) if text.startswith("{") else None
+        except (ValueError, RecursionError):
+            diagnostic = None
+        if diagnostic is not None and _SUMMARY.match(diagnostic.get("message", "")):
+            continue
+        if text:
+            yield text if diagnostic is None else (diagnostic.get("rendered") or "").rstrip()
 
 
 def _owner(diagnostic: dict[str, Any]) -> int | None:

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from random import Random
 
+from trainer.reward import CLEAN_THRESHOLD
 from trainer.tasks.base import Prompt
 from trainer.tasks.rust.corpus import draw_document, draw_problem
 from trainer.tasks.rust.families import FAMILIES, Family
@@ -28,7 +29,7 @@ class RustTask:
     """Small functions in Rust: the prompt is a doc comment and a signature up to `{`."""
 
     name = "rust"
-    reference_threshold = 20.0
+    reference_threshold = CLEAN_THRESHOLD
     reward_grid = (15.0, 20.0, 25.0, 30.0)
     threshold_bounds = (15.0, 30.0)
     reward_profiles = ("tested", "guide")

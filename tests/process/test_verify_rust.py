@@ -9,6 +9,7 @@ from trainer.verify import build, rust
 from trainer.verify.build import Builder
 from trainer.verify.rust import Candidate, RustVerifier
 from trainer.verify.sandbox import Limits, Sandbox
+from trainer.verify.sandboxes import find_sandbox
 from trainer.verify.toolchain import Toolchain
 
 pytestmark = pytest.mark.needs("rustc", "cc", "bwrap", "setpriv", "prlimit")
@@ -17,7 +18,7 @@ TESTS = ("sum(&[1, 2]) == 3", "sum(&[]) == 0", "sum(&[-1]) == -1")
 
 @pytest.fixture(scope="module")
 def tools() -> tuple[Toolchain, Sandbox]:
-    return Toolchain.find(), Sandbox.find()
+    return Toolchain.find(), find_sandbox()
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ import pytest
 
 from trainer.verify.errors import SandboxError
 from trainer.verify.sandbox import Limits, Sandbox
+from trainer.verify.sandboxes import find_sandbox
 
 pytestmark = pytest.mark.needs("bwrap", "setpriv", "prlimit")
 ROOT = Path(__file__).parents[2]
@@ -18,7 +19,7 @@ NOBODY = 65534
 
 @pytest.fixture(scope="module")
 def sandbox() -> Sandbox:
-    return Sandbox.find()
+    return find_sandbox("bubblewrap")
 
 
 def shell(text: str) -> list[str]:
@@ -165,8 +166,8 @@ def test_sandboxes_do_not_share_their_process_limit(sandbox: Sandbox) -> None:
     """Neither does one limit count what runs beside it, nor anything else of this host."""
     waiting = [*shell("echo up; sleep 4242.6")]
     script = (
-        "from trainer.verify.sandbox import *\n"
-        f"Sandbox.find().run({waiting!r}, {replace(LIMITS, wall_s=60.0)!r})"
+        "from trainer.verify.sandboxes import *\nfrom trainer.verify.sandbox import *\n"
+        f"find_sandbox('bubblewrap').run({waiting!r}, {replace(LIMITS, wall_s=60.0)!r})"
     )
     beside = [subprocess.Popen([sys.executable, "-c", script], cwd=ROOT) for _ in range(2)]
     try:
@@ -190,9 +191,9 @@ def test_an_ordinary_user_has_the_same_walls() -> None:
     python = _python_for_nobody()
     script = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from trainer.verify.sandbox import *\n"
+        "from trainer.verify.sandboxes import *\nfrom trainer.verify.sandbox import *\n"
         f"for command in ({shell(_BOMB)!r}, ['/usr/bin/touch', '/dev/shm/x', '/x']):\n"
-        f"    done = Sandbox.find().run(command, {LIMITS!r})\n"
+        f"    done = find_sandbox('bubblewrap').run(command, {LIMITS!r})\n"
         "    sys.stdout.buffer.write(done.output)\n"
     )
     done = subprocess.run(

@@ -7,7 +7,6 @@ exception), on the host's load (a deadline gives no verdict at all), or on what 
 import hashlib
 import os
 import secrets
-import tempfile
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,9 @@ from trainer.verify.build import Builder, Group, settle
 from trainer.verify.candidate import Candidate
 from trainer.verify.errors import SandboxError, VerifierUnavailable
 from trainer.verify.sandbox import Limits, Sandbox
+from trainer.verify.sandboxes import find_sandbox
 from trainer.verify.toolchain import Toolchain
+from trainer.verify.workspace import remove_stale, workspace
 
 __all__ = ["Candidate", "RustVerifier", "VerifierUnavailable"]
 
@@ -43,14 +44,15 @@ class RustVerifier:
         self._cache: OrderedDict[str, Verdict] = OrderedDict()
 
     @classmethod
-    def find(cls) -> "RustVerifier":
+    def find(cls, *, unsafe_no_sandbox: bool = False) -> "RustVerifier":
         """A verifier with this host's toolchain and sandbox, using up to 8 of our cores.
 
         Raises:
-            VerifierUnavailable: rustc, a C linker or a working bubblewrap is missing.
+            VerifierUnavailable: rustc, a C linker or a working sandbox is missing.
         """
+        remove_stale()
         workers = min(8, len(os.sched_getaffinity(0)))  # making namespaces does not scale further
-        return cls(Toolchain.find(), Sandbox.find(), workers)
+        return cls(Toolchain.find(), find_sandbox(unsafe=unsafe_no_sandbox), workers)
 
     def verify(self, candidates: Sequence[Candidate]) -> list[Verdict]:
         """One verdict a candidate, in order. Never raises for what a candidate does."""
@@ -84,8 +86,8 @@ class RustVerifier:
         """Verdicts of distinct candidates."""
         verdicts = [_from_source(candidate) for candidate in candidates]
         if any(verdict.compiled is None for verdict in verdicts):
-            with tempfile.TemporaryDirectory(prefix="maxrl-verify-") as directory:
-                self._compile_and_run(candidates, verdicts, Path(directory))
+            with workspace() as directory:
+                self._compile_and_run(candidates, verdicts, directory)
         return verdicts
 
     def _compile_and_run(

@@ -16,9 +16,9 @@ pytestmark = pytest.mark.needs("rustc", "cc", "bwrap", "setpriv", "prlimit")
 TESTS = ("sum(&[1, 2]) == 3", "sum(&[]) == 0", "sum(&[-1]) == -1")
 
 
-@pytest.fixture(scope="module")
-def tools() -> tuple[Toolchain, Sandbox]:
-    return Toolchain.find(), find_sandbox()
+@pytest.fixture(scope="module", params=["bubblewrap", "landlock"])
+def tools(request: pytest.FixtureRequest) -> tuple[Toolchain, Sandbox]:
+    return Toolchain.find(), find_sandbox(request.param)
 
 
 @pytest.fixture(autouse=True)

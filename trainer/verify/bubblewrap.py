@@ -50,14 +50,14 @@ class Bubblewrap:
         setpriv: util-linux's, which gives up root inside.
         prlimit: util-linux's, which sets the limits inside.
         uids: Where each sandbox gets a fresh uid from; None when not root.
-        seccomp: The filter's program.
+        seccomp: The filter's program; None where none is written for the processor.
     """
 
     bwrap: str
     setpriv: str
     prlimit: str
     uids: range | None
-    seccomp: bytes
+    seccomp: bytes | None
 
     kind = "bubblewrap"
 
@@ -94,13 +94,11 @@ class Bubblewrap:
         uid = None if self.uids is None else secrets.choice(self.uids)
         if writable is not None and uid is not None:
             os.chown(writable[0], uid, uid)
-        with seccomp.as_file(self.seccomp) as descriptor:
-            arguments = [
-                *self._walls(uid, read_only or {}, writable, chdir),
-                *("--seccomp", str(descriptor), "--"),
-                *self._inside(uid, limits),
-                *command,
-            ]
+        walls = self._walls(uid, read_only or {}, writable, chdir)
+        inside = [*self._inside(uid, limits), *command]
+        with seccomp.as_file(self.seccomp or b"") as descriptor:
+            refuse = ["--seccomp", str(descriptor)] if self.seccomp else []
+            arguments = [*walls, *refuse, "--", *inside]
             finished = run_to_end(arguments, limits, stdin, pass_fds=(descriptor,))
         if finished.returncode != 0 and finished.output.startswith(_LAUNCHERS):
             line = finished.output.partition(b"\n")[0].decode("utf-8", "replace")

@@ -25,7 +25,8 @@ from trainer.verify.ruleset import Access
 COMPLAINT = "confine: "
 NOT_STARTED = 126
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-_PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 8, 47, 2
+_PR_SET_SECUREBITS, _NO_SETUID_FIXUP = 28, 1 << 2
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
 # What the keeper may take to see the last process die, before it gives up.
@@ -241,7 +242,8 @@ def _drop_root(uid: int, reads_all: bool) -> None:
     root's home, and nothing else.
     """
     if reads_all:
-        _prctl(_PR_SET_KEEPCAPS, 1)
+        # Capabilities then stay until _keep takes them, and access(2) counts them.
+        _prctl(_PR_SET_SECUREBITS, _NO_SETUID_FIXUP)
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)

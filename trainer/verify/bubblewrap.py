@@ -130,20 +130,15 @@ class Bubblewrap:
             arguments += ["--ro-bind", str(host), inside]
         if writable is not None:
             arguments += ["--bind", str(writable[0]), writable[1]]
-        # Last: /dev and / are memory too, and would be writable for an ordinary user.
-        arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", chdir]
         if uid is None:
-            return [*arguments, "--unshare-user"]
-        # A real uid change, in the host's own user namespace: see _inside.
-        return [
-            *arguments,
-            "--cap-drop",
-            "ALL",
-            "--cap-add",
-            "CAP_SETUID",
-            "--cap-add",
-            "CAP_SETGID",
-        ]
+            # bubblewrap's init would be a process of the same user to take over: one without
+            # limits and filter, which could also forget to die with its parent.
+            arguments += ["--tmpfs", "/proc/1", "--remount-ro", "/proc/1", "--unshare-user"]
+        else:
+            # A real uid change, in the host's own user namespace: see _inside.
+            arguments += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+        # Last: /dev and / are memory too, and would be writable for an ordinary user.
+        return [*arguments, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", chdir]
 
     def _inside(self, uid: int | None, limits: Limits) -> list[str]:
         """The part that runs inside, before the program: give up root, set the limits.

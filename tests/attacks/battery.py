@@ -1,6 +1,6 @@
 """Runs the attacks of programs.rs in a sandbox, and looks at the host after each.
 
-As a program (`python battery.py PROGRAM KIND HOME [NAME...]`) it prints what was wrong as JSON, so
+As a program (`python battery.py PROGRAM KIND HOME`) it prints what was wrong as JSON, so
 that it can run as another user; it needs `trainer.verify` and nothing that is not Python's own.
 """
 
@@ -24,11 +24,13 @@ from trainer.verify.errors import SandboxError, VerifierUnavailable
 from trainer.verify.sandbox import Finished, Limits, Sandbox
 from trainer.verify.sandboxes import find_sandbox
 
-LIMITS = Limits(
-    cpu_s=1, wall_s=1.5, memory=256 << 20, file_size=1 << 20, processes=8, output=64 << 10
+LOOSE = Limits(
+    cpu_s=1, wall_s=1.5, memory=128 << 20, file_size=1 << 20, processes=8, output=64 << 10
 )
 # What a test run gets: it may write nothing and start nothing.
-STRICT = Limits(cpu_s=1, wall_s=1.5, memory=256 << 20, file_size=0, processes=1, output=64 << 10)
+STRICT = Limits(cpu_s=1, wall_s=1.5, memory=128 << 20, file_size=0, processes=1, output=64 << 10)
+# They meet a deadline, which is the same in both.
+_PATIENT = ("fork_bomb", "loop_forever", "sleep_forever", "close_everything_and_sleep")
 SHARED = ("/", "/tmp", "/var/tmp", "/dev/shm", "/dev", "/usr", "/usr/bin", "/etc", "/run", "/home")  # noqa: S108
 _SEGMENT = "1835104370"  # programs.rs: the key of share_memory
 
@@ -168,14 +170,15 @@ def said(done: Finished, secret: str, limits: Limits) -> list[str]:
         found.append("read the secret")
     for line in text.splitlines():
         if line.startswith("children ") and int(line.split()[1]) >= limits.processes:
-            found.append(f"{line} at a limit of {limits.processes}")
+            found.append(f"{line} at a limit of {limits.processes}")  # noqa: PERF401
     return found
 
 
-def names(program: Path) -> list[str]:
-    """Every attack there is."""
+def names(program: Path, limits: Limits) -> list[str]:
+    """Every attack that is worth trying at these limits."""
     listed = subprocess.run([program, "--list"], capture_output=True, text=True, check=True)
-    return listed.stdout.split()
+    left_out = _PATIENT if limits == STRICT else ()
+    return [name for name in listed.stdout.split() if name not in left_out]
 
 
 def run(
@@ -193,13 +196,11 @@ def run(
 
 
 if __name__ == "__main__":
+    given, kind, home = sys.argv[1:]
+    result: dict[str, list[str]] = {}
     try:
-        _, given, kind, home, *chosen = sys.argv
-        every = chosen or names(Path(given))
-        for each in (LIMITS, STRICT):
-            result = run(kind, Path(given), Path(home), every, each)
-            if result:
-                break
+        for each in (LOOSE, STRICT):
+            result |= run(kind, Path(given), Path(home), names(Path(given), each), each)
         json.dump(result, sys.stdout)
     except VerifierUnavailable as problem:
         sys.exit(f"unavailable: {problem}")

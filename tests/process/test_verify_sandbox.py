@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ordinary_user import python_for_nobody, run_as_nobody
 
 from trainer.verify.errors import SandboxError
 from trainer.verify.sandbox import Limits, Sandbox
@@ -14,7 +15,6 @@ from trainer.verify.sandboxes import find_sandbox
 pytestmark = pytest.mark.needs("bwrap", "setpriv", "prlimit")
 ROOT = Path(__file__).parents[2]
 LIMITS = Limits(cpu_s=2, wall_s=20, memory=512 << 20, file_size=4096, processes=4, output=4096)
-NOBODY = 65534
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +188,7 @@ def test_sandboxes_do_not_share_their_process_limit(sandbox: Sandbox) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_an_ordinary_user_has_the_same_walls() -> None:
     """The other half of the sandbox: a user namespace instead of a fresh uid."""
-    python = _python_for_nobody()
+    python = python_for_nobody()
     script = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from trainer.verify.sandboxes import *\nfrom trainer.verify.sandbox import *\n"
@@ -196,11 +196,7 @@ def test_an_ordinary_user_has_the_same_walls() -> None:
         f"    done = find_sandbox('bubblewrap').run(command, {LIMITS!r})\n"
         "    sys.stdout.buffer.write(done.output)\n"
     )
-    done = subprocess.run(
-        [python, "-c", script],
-        user=NOBODY, group=NOBODY, extra_groups=[], cwd="/", env={"PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = run_as_nobody([python, "-c", script], env={"PATH": "/usr/bin:/bin"}, timeout=60)
     if "cannot make a sandbox here" in done.stderr:
         pytest.skip("this host gives ordinary users no namespaces")
     assert done.returncode == 0, done.stderr
@@ -208,18 +204,3 @@ def test_an_ordinary_user_has_the_same_walls() -> None:
     assert "fork" in done.stdout
     assert done.stdout.count("Read-only file system") == 2
     assert_gone("4242.5")
-
-
-def _python_for_nobody() -> str:
-    check = "import sys; sys.exit(sys.version_info < (3, 11))"
-    for python in (sys.executable, "/usr/bin/python3"):
-        try:
-            subprocess.run(
-                [python, "-c", check],
-                user=NOBODY, group=NOBODY, extra_groups=[], cwd="/", env={}, capture_output=True,
-                check=True,
-            )  # fmt: skip
-        except (OSError, subprocess.SubprocessError):
-            continue
-        return python
-    pytest.skip("no Python 3.11 that user 65534 can run")

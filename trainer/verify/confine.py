@@ -122,9 +122,8 @@ def _kill_all(uid: int | None) -> None:
     while _has_children() and time.monotonic() < deadline:
         if uid is not None:
             _kill_user(uid)
-        for pid in _children():
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        else:
+            _kill_descendants()
         time.sleep(0.001)
 
 
@@ -151,15 +150,34 @@ def _kill_user(uid: int) -> None:
     os.waitpid(killer, 0)
 
 
-def _children() -> list[int]:
-    """Our children: read off each process's parent, since not every kernel lists them."""
-    ours = os.getpid()
-    found = []
+def _kill_descendants() -> None:
+    """Stop all of them, and only then kill: a stopped fork bomb still takes up its own limit."""
+    stopped: set[int] = set()
+    while new := _descendants() - stopped:
+        stopped |= new
+        _signal(new, signal.SIGSTOP)
+    _signal(stopped, signal.SIGKILL)
+
+
+def _signal(processes: set[int], number: int) -> None:
+    for pid in processes:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def _descendants() -> set[int]:
+    """Our children and theirs: read off each process's parent, as not every kernel lists them."""
+    parents = {}
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, IndexError):
             # Behind the last parenthesis, which ends the name: state, parent.
-            if int((process / "stat").read_bytes().rpartition(b")")[2].split()[1]) == ours:
-                found.append(int(process.name))
+            parent = (process / "stat").read_bytes().rpartition(b")")[2].split()[1]
+            parents[int(process.name)] = int(parent)
+    found: set[int] = set()
+    generation = {os.getpid()}
+    while generation:
+        generation = {pid for pid, parent in parents.items() if parent in generation} - found
+        found |= generation
     return found
 
 

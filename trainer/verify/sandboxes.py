@@ -13,7 +13,8 @@ KINDS: Mapping[str, Callable[[], Sandbox]] = {
     "landlock": Landlock.find,
     "none": Unconfined.find,
 }
-_WALLS = ("bubblewrap", "landlock")
+# Those that keep anything out, the better one first.
+WALLED = ("bubblewrap", "landlock")
 _TRY = Limits(cpu_s=5, wall_s=30, memory=256 * MIB, file_size=0, processes=1, output=4096)
 
 
@@ -30,7 +31,7 @@ def find_sandbox(kind: str | None = None, *, unsafe: bool = False) -> Sandbox:
     if kind is not None:
         return _tried(kind)
     reasons = []
-    for name in _WALLS:
+    for name in WALLED:
         try:
             return _tried(name)
         except VerifierUnavailable as problem:

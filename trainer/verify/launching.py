@@ -89,13 +89,15 @@ def _on_host(argument: str, inside: Mapping[str, Path]) -> str:
 
 
 def _readable(read_only: Mapping[Path, str]) -> list[str]:
-    paths = [Path("/usr"), *SYSTEM, *SYSTEM_FILES]
-    return [str(path) for path in (*paths, *read_only) if path.exists()]
+    system = [path for path in (Path("/usr"), *SYSTEM, *SYSTEM_FILES) if path.exists()]
+    return [str(path) for path in (*system, *read_only)]
 
 
 def _open_to_all(path: Path) -> bool:
     """Whether any user may read it and pass all directories on the way."""
     real = path.resolve()
-    modes = [directory.stat().st_mode for directory in real.parents]
+    if not real.exists():
+        return True  # it fails to open, whoever tries
     wanted = 0o005 if real.is_dir() else 0o004
-    return all(mode & 0o001 for mode in modes) and real.stat().st_mode & wanted == wanted
+    passable = all(directory.stat().st_mode & 0o001 for directory in real.parents)
+    return passable and real.stat().st_mode & wanted == wanted

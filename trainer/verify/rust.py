@@ -54,6 +54,11 @@ class RustVerifier:
         workers = min(8, len(os.sched_getaffinity(0)))  # making namespaces does not scale further
         return cls(Toolchain.find(), find_sandbox(unsafe=unsafe_no_sandbox), workers)
 
+    @property
+    def sandbox_kind(self) -> str:
+        """Which sandbox is in force: bubblewrap, landlock or none."""
+        return self._sandbox.kind
+
     def verify(self, candidates: Sequence[Candidate]) -> list[Verdict]:
         """One verdict a candidate, in order. Never raises for what a candidate does."""
         keys = [self._key(candidate) for candidate in candidates]

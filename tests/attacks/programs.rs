@@ -173,7 +173,8 @@ fn read_own_environment(_: &Facts) {
 }
 
 fn read_environments(f: &Facts) {
-    for pid in processes().into_iter().chain([f.victim]) {
+    // The victim first: there is a limit to what may be printed.
+    for pid in [f.victim].into_iter().chain(processes()) {
         show(format!("/proc/{pid}/environ"));
         show(format!("/proc/{pid}/cmdline"));
     }

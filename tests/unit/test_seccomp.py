@@ -1,7 +1,9 @@
 """The filter's program, run by an interpreter of classic BPF."""
 
 import errno
+import re
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -112,3 +114,26 @@ def test_the_calls_of_another_architecture_end_the_process(machine: str) -> None
 
 def test_there_is_none_for_other_processors() -> None:
     assert seccomp.program(machine="riscv64") is None
+
+
+@pytest.mark.parametrize(
+    ("machine", "header"),
+    [
+        ("x86_64", "/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
+        ("aarch64", "/usr/include/asm-generic/unistd.h"),
+    ],
+)
+def test_the_numbers_are_the_kernels(machine: str, header: str) -> None:
+    if not Path(header).exists():
+        pytest.skip(f"no {header}: apt install linux-libc-dev")
+    defined = re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", Path(header).read_text())
+    kernel = {name: int(number) for name, number in defined}
+    # aarch64 calls it by the name that 32-bit processors needed.
+    kernel.setdefault("prlimit64", kernel.get("prlimit", -1))
+    for name, numbers in seccomp._NUMBERS.items():
+        number = numbers[COLUMN[machine]]
+        # What the header does not know yet is newer than it.
+        if number is None or number > max(kernel.values()):
+            assert kernel.get(name) is None, name
+        else:
+            assert kernel[name] == number, name

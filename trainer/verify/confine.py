@@ -29,8 +29,8 @@ _PR_SET_SECUREBITS, _NO_SETUID_FIXUP = 28, 1 << 2
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
-# What the keeper may take to see the last process die, before it gives up.
-_PATIENCE_S = 10.0
+# What the keeper may take to see the last process die; less than it is given itself.
+_PATIENCE_S = 4.0
 
 
 class Plan(NamedTuple):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.verify.confine import COMPLAINT, NOT_STARTED, Plan
@@ -15,6 +16,7 @@ from trainer.verify.sandbox import SYSTEM, SYSTEM_FILES, Finished, Limits, resou
 # Our own package, and nothing of what is installed: half the start.
 _CONFINE = (sys.executable, "-S", "-P", "-m", "trainer.verify.confine")
 _IMPORTS = {"PYTHONPATH": str(Path(__file__).parents[2])}
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "MALLOC_ARENA_MAX": "2"}
 # What the keeper gets for killing what it started.
 _KEEPER_S = 5.0
 
@@ -35,31 +37,10 @@ def run_confined(
     Raises:
         SandboxError: The program did not start.
     """
-    inside = {name: host for host, name in (read_only or {}).items()}
-    by_descriptor = command[0] in inside
-    needed = [
-        path for path in inside.values() if not (by_descriptor and path == inside[command[0]])
-    ]
-    environment = {"PATH": "/usr/bin:/bin", "MALLOC_ARENA_MAX": "2"}
-    if writable is not None:
-        inside[writable[1]] = writable[0]
-        environment["TMPDIR"] = str(writable[0])
-        if uid is not None:
-            os.chown(writable[0], uid, uid)
-        needed.append(writable[0].parent)
+    if writable is not None and uid is not None:
+        os.chown(writable[0], uid, uid)
+    mounts = _Mounts(dict(read_only or {}), writable)
     read_end, write_end = os.pipe()
-    plan = Plan(
-        command=[_on_host(argument, inside) for argument in command],
-        environment=environment,
-        directory=_on_host(chdir, inside),
-        limits=list(resource_limits(limits).items()),
-        uid=uid,
-        readable=_readable(read_only or {}) if walls else None,
-        writable=[str(writable[0])] if writable is not None else [],
-        reads_all=uid is not None and not all(map(_open_to_all, needed)),
-        by_descriptor=by_descriptor,
-        control=read_end,
-    )
 
     def end(keeper: Process) -> None:
         nonlocal write_end
@@ -69,6 +50,18 @@ def run_confined(
             keeper.wait(_KEEPER_S)
 
     try:
+        plan = Plan(
+            command=[mounts.on_host(argument) for argument in command],
+            environment=_ENVIRONMENT | ({"TMPDIR": str(writable[0])} if writable else {}),
+            directory=mounts.on_host(chdir),
+            limits=list(resource_limits(limits).items()),
+            uid=uid,
+            readable=mounts.readable() if walls else None,
+            writable=[str(writable[0])] if writable else [],
+            reads_all=uid is not None and not mounts.are_open_to_all(but=command[0]),
+            by_descriptor=command[0] in mounts.read_only.values(),
+            control=read_end,
+        )
         arguments = [*_CONFINE, plan.to_json()]
         done = run_to_end(arguments, limits, stdin, env=_IMPORTS, pass_fds=(read_end,), end=end)
     finally:
@@ -80,20 +73,34 @@ def run_confined(
     return done
 
 
-def _on_host(argument: str, inside: Mapping[str, Path]) -> str:
-    """`argument`, or the host's path where it is one of the sandbox."""
-    for name, host in inside.items():
-        if argument == name or argument.startswith(f"{name}/"):
-            return f"{host}{argument[len(name) :]}"
-    return argument
+@dataclass(frozen=True, slots=True)
+class _Mounts:
+    """Where on the host the sandbox's paths are: Sandbox.run's `read_only` and `writable`."""
+
+    read_only: dict[Path, str]
+    writable: tuple[Path, str] | None
+
+    def on_host(self, argument: str) -> str:
+        """`argument`, or the host's path where it is one of the sandbox."""
+        for host, name in (*self.read_only.items(), *([self.writable] if self.writable else [])):
+            if argument == name or argument.startswith(f"{name}/"):
+                return f"{host}{argument[len(name) :]}"
+        return argument
+
+    def readable(self) -> list[str]:
+        """Everything that may be read."""
+        system = [path for path in (Path("/usr"), *SYSTEM, *SYSTEM_FILES) if path.exists()]
+        return [str(path) for path in (*system, *self.read_only)]
+
+    def are_open_to_all(self, *, but: str) -> bool:
+        """Whether any user may read all of it, `but`, the program, left out: it is opened by us."""
+        needed = [host for host, name in self.read_only.items() if name != but]
+        if self.writable is not None:
+            needed.append(self.writable[0].parent)
+        return all(map(_is_open_to_all, needed))
 
 
-def _readable(read_only: Mapping[Path, str]) -> list[str]:
-    system = [path for path in (Path("/usr"), *SYSTEM, *SYSTEM_FILES) if path.exists()]
-    return [str(path) for path in (*system, *read_only)]
-
-
-def _open_to_all(path: Path) -> bool:
+def _is_open_to_all(path: Path) -> bool:
     """Whether any user may read it and pass all directories on the way."""
     real = path.resolve()
     if not real.exists():

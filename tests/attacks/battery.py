@@ -67,12 +67,15 @@ class Host:
         return found + self._left_running()
 
     def _is_changed(self, path: Path) -> bool:
-        return (
-            path.read_text() != self.secret
-            or stat.S_IMODE(path.stat().st_mode) != 0o644
-            or path.stat().st_mtime != 1e9
-            or path.stat().st_uid != os.geteuid()
+        if not path.is_file():
+            return True
+        found = path.stat()
+        is_as_planted = (stat.S_IMODE(found.st_mode), found.st_mtime, found.st_uid) == (
+            0o644,
+            1e9,
+            os.geteuid(),
         )
+        return not is_as_planted or path.read_text() != self.secret
 
     def _left_running(self) -> list[str]:
         """A killed namespace is torn down within milliseconds, not within the call."""

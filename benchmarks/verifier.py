@@ -30,6 +30,7 @@ from trainer.verify.build import CHECK, EDITION, LIMITS
 from trainer.verify.cache import VerdictCache
 from trainer.verify.rust import Candidate, RustVerifier
 from trainer.verify.sandbox import Sandbox
+from trainer.verify.sandboxes import find_sandbox
 from trainer.verify.toolchain import Toolchain
 
 _SEED = 5
@@ -52,7 +53,7 @@ def main() -> None:
     """Measure, print the tables, and keep them."""
     if ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise SystemExit("this kernel gives us no orphans: their CPU seconds cannot be counted")
-    tools = Toolchain.find(), Sandbox.find()
+    tools = Toolchain.find(), find_sandbox()
     version = tools[0].version.partition("\n")[0]
     text = "\n\n".join(
         [

@@ -128,6 +128,7 @@ def load_config(env: Mapping[str, str]) -> tuple[Config, Task]:
         str(given.get("task", "rust")),
         cast("str | None", given.get("reward_command")),
         float(given.get("reward_timeout", REWARD_TIMEOUT)),
+        unsafe_no_sandbox=bool(given.get("unsafe_no_sandbox", False)),
     )
     objective = resolve_objective(
         cast("bool | None", given.get("use_maxrl")), cast("str | None", given.get("objective"))

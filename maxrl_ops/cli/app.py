@@ -289,6 +289,20 @@ def daemon(
     return run_daemon(listen, is_stop=stop)
 
 
+@app.command(epilog="Example: maxrl-ops doctor")
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Check what this host needs to train, and prove its sandbox by attacking it.
+
+    Exits with 1 where something is missing or an attack gets through; each failing line says what
+    to do.
+    """
+    from maxrl_ops.cli.doctor import doctor as run_doctor  # noqa: PLC0415
+
+    return run_doctor(as_json=as_json)
+
+
 export = typer.Typer(
     help="Write files for the world outside: a run's best model.",
     rich_markup_mode=None,

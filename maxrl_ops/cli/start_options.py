@@ -54,6 +54,9 @@ _OWN = {
     ),
 }
 
+# Settings whose options take no value.
+_FLAGS = {"use_maxrl": "--use-maxrl/--use-grpo", "unsafe_no_sandbox": "--unsafe-no-sandbox"}
+
 
 class StartCommand(TyperCommand):
     """A command whose line may end in `-- COMMAND ...`, which is nobody's option."""
@@ -79,9 +82,9 @@ def with_start_options(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def _of_setting(setting: Setting) -> Parameter:
-    if setting.key == "use_maxrl":
+    if setting.key in _FLAGS:
         kind: type = bool
-        option = typer.Option("--use-maxrl/--use-grpo", help=setting.help)
+        option = typer.Option(_FLAGS[setting.key], help=setting.help)
     else:
         kind = str
         option = typer.Option(

@@ -219,6 +219,12 @@ SETTINGS: Mapping[str, Setting] = {
             ("auto", "always", "never"),
             "Whether a prompt is put to the model as a message; auto: as the task wants it.",
         ),
+        _setting(
+            "unsafe_no_sandbox",
+            "true or false",
+            _boolean,
+            "Run what the model writes unconfined where the host has no sandbox.",
+        ),
         _integer("evaluate_every", 0, 10_000_000, "Iterations between evaluations; 0: ends only."),
         _integer("evaluation_prompts", 1, 100_000, "Held-out prompts in an evaluation."),
         _integer("checkpoint_every", 1, 10_000_000, "Iterations between checkpoints."),

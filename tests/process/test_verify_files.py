@@ -12,7 +12,7 @@ import pytest
 from trainer.reward import ORIGIN, bonuses, guide
 from trainer.verify import guard
 from trainer.verify.files import FileVerdict, FileVerifier
-from trainer.verify.sandbox import Sandbox
+from trainer.verify.sandboxes import find_sandbox
 from trainer.verify.toolchain import Toolchain
 
 pytestmark = pytest.mark.needs("rustc", "cc", "bwrap", "setpriv", "prlimit")
@@ -72,7 +72,7 @@ mod tests {
 
 @pytest.fixture(scope="module")
 def verifier() -> FileVerifier:
-    return FileVerifier(Toolchain.find(), Sandbox.find())
+    return FileVerifier(Toolchain.find(), find_sandbox())
 
 
 def run(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":

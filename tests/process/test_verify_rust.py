@@ -11,15 +11,16 @@ from trainer.verify.build import Builder
 from trainer.verify.cache import VerdictCache
 from trainer.verify.rust import Candidate, RustVerifier
 from trainer.verify.sandbox import Limits, Sandbox
+from trainer.verify.sandboxes import find_sandbox
 from trainer.verify.toolchain import Toolchain
 
 pytestmark = pytest.mark.needs("rustc", "cc", "bwrap", "setpriv", "prlimit")
 TESTS = ("sum(&[1, 2]) == 3", "sum(&[]) == 0", "sum(&[-1]) == -1")
 
 
-@pytest.fixture(scope="module")
-def tools() -> tuple[Toolchain, Sandbox]:
-    return Toolchain.find(), Sandbox.find()
+@pytest.fixture(scope="module", params=["bubblewrap", "landlock"])
+def tools(request: pytest.FixtureRequest) -> tuple[Toolchain, Sandbox]:
+    return Toolchain.find(), find_sandbox(request.param)
 
 
 @pytest.fixture(autouse=True)

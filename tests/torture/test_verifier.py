@@ -9,7 +9,7 @@ import pytest
 from rust_candidates import draw
 
 from trainer.verify.rust import RustVerifier
-from trainer.verify.sandbox import Sandbox
+from trainer.verify.sandboxes import find_sandbox
 from trainer.verify.toolchain import Toolchain
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("rustc", "cc", "bwrap", "setpriv", "prlimit")]
@@ -32,7 +32,7 @@ def test_batched_verdicts_equal_single_ones(place: str, monkeypatch: pytest.Monk
     rng = Random(seed)
     candidates = [draw(rng) for _ in range(CANDIDATES)]
     monkeypatch.setenv("PATH", place, prepend=os.pathsep)
-    tools = Toolchain.find(), Sandbox.find()
+    tools = Toolchain.find(), find_sandbox()
     batched = RustVerifier(*tools).verify(candidates)
     alone = RustVerifier(*tools)
     kinds = set()

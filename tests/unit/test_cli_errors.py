@@ -109,20 +109,14 @@ def test_a_wrong_environment_is_refused(
     assert said in refused(["start"], capsys, 2)
 
 
-@pytest.mark.parametrize("tool", ["rustc", "bwrap"])
-def test_a_missing_tool_is_named_with_how_to_get_it(
-    tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_missing_compiler_is_named_with_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    for other in {"rustc", "bwrap"} - {tool}:
-        (tools / other).write_text("#!/bin/sh\n")
-        (tools / other).chmod(0o755)
-    monkeypatch.setenv("PATH", str(tools))
+    monkeypatch.setenv("PATH", str(tmp_path))
 
     said = refused(["start"], capsys, 2)
 
-    assert f"needs {tool}" in said
+    assert "needs rustc" in said
     assert "apt install" in said
     assert "--task arithmetic" in said
 

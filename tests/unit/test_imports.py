@@ -74,6 +74,8 @@ COMMAND_LINE = ("typer", "click", "rich")
     [
         ("maxrl_ops.cli.app", HEAVY),
         ("maxrl_ops.cli.status", HEAVY),
+        ("maxrl_ops.cli.doctor", HEAVY),
+        ("trainer.verify.doctor", (*HEAVY, "tree_sitter")),
         ("maxrl_ops.supervisor", (*HEAVY, *COMMAND_LINE, "prometheus_client", "sqlite3")),
         ("maxrl_ops.daemon", (*HEAVY, *COMMAND_LINE)),
         ("trainer.objectives", HEAVY),

@@ -7,7 +7,8 @@ import pytest
 from trainer.verify.cache import Bounds, VerdictCache
 from trainer.verify.errors import SandboxError
 from trainer.verify.rust import Candidate, RustVerifier, VerifierUnavailable
-from trainer.verify.sandbox import _FREE_UIDS, Finished, Sandbox, _free_uids
+from trainer.verify.sandbox import _FREE_UIDS, Finished, Sandbox, free_uids
+from trainer.verify.sandboxes import find_sandbox
 from trainer.verify.toolchain import Toolchain
 
 TOOLCHAIN = Toolchain(Path("/nowhere"), "rustc 1.0", Path("/usr/bin/cc"))
@@ -17,9 +18,11 @@ GOOD = Candidate("pub fn f(x: i32) -> i32 { x }", "f", ("f(1) == 1", "f(2) == 2"
 class FakeSandbox(Sandbox):
     """Compiles everything at once; every test run ends as `end` says, given the nonce."""
 
+    kind = "fake"
+
     def __init__(self, end: Callable[[str], Finished]):
-        object.__setattr__(self, "end", end)
-        object.__setattr__(self, "commands", [])
+        self.end = end
+        self.commands: list[str] = []
 
     def run(self, command, limits, *, read_only=None, writable=None, stdin=b"", chdir="/"):  # type: ignore[no-untyped-def]
         self.commands.append(command[0])
@@ -157,7 +160,7 @@ def test_missing_tools_are_named_with_their_remedy(
     script(tmp_path, "cc", "")
     assert Toolchain.find() == Toolchain(tmp_path, "rustc 1.2.3\n", (tmp_path / "cc").resolve())
     with pytest.raises(VerifierUnavailable, match="apt install bubblewrap"):
-        Sandbox.find()
+        find_sandbox("bubblewrap")
 
 
 @pytest.mark.needs("setpriv", "prlimit")
@@ -174,11 +177,11 @@ def test_a_host_without_sandboxes_says_so_in_one_line(
     script(tmp_path, "bwrap", text)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(VerifierUnavailable, match=why) as caught:
-        Sandbox.find()
+        find_sandbox("bubblewrap")
     assert "\n" not in str(caught.value)
 
 
 def test_uids_come_from_where_nobody_has_one() -> None:
-    assert _free_uids("         0          0 4294967295\n") == _FREE_UIDS
-    assert _free_uids("0 1000 1\n1 100000 65536\n") == range(65537 - 16384, 65537)
-    assert _free_uids("0 1000 1\n") is None
+    assert free_uids("         0          0 4294967295\n") == _FREE_UIDS
+    assert free_uids("0 1000 1\n1 100000 65536\n") == range(65537 - 16384, 65537)
+    assert free_uids("0 1000 1\n") is None

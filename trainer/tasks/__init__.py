@@ -18,9 +18,15 @@ REWARD_TIMEOUT = 60.0
 
 
 def load_task(
-    text: str, reward_command: str | None = None, reward_timeout: float = REWARD_TIMEOUT
+    text: str,
+    reward_command: str | None = None,
+    reward_timeout: float = REWARD_TIMEOUT,
+    *,
+    unsafe_no_sandbox: bool = False,
 ) -> Task:
     """Build the task that `text`, a value of `--task`, stands for.
+
+    Only the task rust runs what a model writes, and looks at `unsafe_no_sandbox`.
 
     Raises:
         SettingError: There is no such task, or a reward command where none belongs, or none.
@@ -37,7 +43,8 @@ def load_task(
         )
     if spec.kind is Kind.SHIPPED:
         module, _, attribute = TASKS[spec.place].partition(":")
-        return cast("Task", getattr(import_module(module), attribute)())
+        options = {"unsafe_no_sandbox": unsafe_no_sandbox} if spec.place == "rust" else {}
+        return cast("Task", getattr(import_module(module), attribute)(**options))
     if spec.kind is Kind.PROMPTS:
         from trainer.tasks.commanded import CommandTask  # noqa: PLC0415
 

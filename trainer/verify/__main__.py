@@ -14,7 +14,7 @@ from trainer.verify import view
 from trainer.verify.errors import VerifierUnavailable
 from trainer.verify.files import FileVerifier
 from trainer.verify.guard import MAX_FILE_BYTES
-from trainer.verify.sandbox import Sandbox
+from trainer.verify.sandboxes import find_sandbox
 from trainer.verify.toolchain import Toolchain
 
 _OK, _BAD, _INTERRUPTED = 0, 1, 130
@@ -66,7 +66,7 @@ def _run(options: argparse.Namespace) -> int:
     weights = options.reward_weights
     profile = profile_of(options.reward, None if weights is None else load_weights(Path(weights)))
     sources = [(name, _read(name)) for name in options.files]
-    verifier = FileVerifier(Toolchain.find(), Sandbox.find(), len(os.sched_getaffinity(0)))
+    verifier = FileVerifier(Toolchain.find(), find_sandbox(), len(os.sched_getaffinity(0)))
     lines = []
     for name, source in sources:
         line = _judge(verifier, profile, name, source)

@@ -8,7 +8,6 @@ the test, a nonce that our own test read before it.
 
 import re
 import secrets
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from trainer.verify.quality import measure
 from trainer.verify.rust import TEST_LIMITS
 from trainer.verify.sandbox import Finished, Sandbox
 from trainer.verify.toolchain import Toolchain
+from trainer.verify.workspace import workspace
 
 # As trainer.verify.diagnostics knows a candidate's file.
 _FILE = "c0.rs"
@@ -93,9 +93,9 @@ class FileVerifier:
         )
         if verdict.refused is not None:
             return FileVerdict(verdict)
-        with tempfile.TemporaryDirectory(prefix="maxrl-verify-") as directory:
+        with workspace() as directory:
             try:
-                return self._judge(source.decode("utf-8", "replace"), verdict, Path(directory))
+                return self._judge(source.decode("utf-8", "replace"), verdict, directory)
             except SandboxError as problem:
                 return FileVerdict(replace(verdict, unscored=f"sandbox: {problem}"))
 

@@ -7,7 +7,6 @@ gives no verdict at all), or on what it prints.
 import hashlib
 import os
 import secrets
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,9 @@ from trainer.verify.candidate import Candidate
 from trainer.verify.errors import SandboxError, VerifierUnavailable
 from trainer.verify.quality import measure
 from trainer.verify.sandbox import Limits, Sandbox
+from trainer.verify.sandboxes import find_sandbox
 from trainer.verify.toolchain import Toolchain
+from trainer.verify.workspace import remove_stale, workspace
 
 __all__ = ["Candidate", "RustVerifier", "VerifierUnavailable"]
 
@@ -53,14 +54,21 @@ class RustVerifier:
         self._cache = VerdictCache() if cache is None else cache
 
     @classmethod
-    def find(cls) -> "RustVerifier":
+    def find(cls, *, unsafe_no_sandbox: bool = False) -> "RustVerifier":
         """A verifier with this host's toolchain, sandbox and cache, using up to 8 of our cores.
 
         Raises:
-            VerifierUnavailable: rustc, a C linker or a working bubblewrap is missing.
+            VerifierUnavailable: rustc, a C linker or a working sandbox is missing.
         """
+        remove_stale()
         workers = min(8, len(os.sched_getaffinity(0)))  # making namespaces does not scale further
-        return cls(Toolchain.find(), Sandbox.find(), workers, VerdictCache.find(os.environ))
+        sandbox = find_sandbox(unsafe=unsafe_no_sandbox)
+        return cls(Toolchain.find(), sandbox, workers, VerdictCache.find(os.environ))
+
+    @property
+    def sandbox_kind(self) -> str:
+        """Which sandbox is in force: bubblewrap, landlock or none."""
+        return self._sandbox.kind
 
     def verify(self, candidates: Sequence[Candidate]) -> list[Verdict]:
         """One verdict a candidate, in order. Never raises for what a candidate does."""
@@ -88,8 +96,8 @@ class RustVerifier:
         verdicts = [_from_source(candidate, reading) for candidate, reading in pairs]
         if any(verdict.compiled is None for verdict in verdicts):
             alone = {i for i, reading in enumerate(readings) if reading.alone}
-            with tempfile.TemporaryDirectory(prefix="maxrl-verify-") as directory:
-                self._compile_and_run(candidates, verdicts, alone, Path(directory))
+            with workspace() as directory:
+                self._compile_and_run(candidates, verdicts, alone, directory)
         return verdicts
 
     def _compile_and_run(

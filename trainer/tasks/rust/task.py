@@ -1,6 +1,7 @@
 """The task `rust`."""
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,13 @@ _TOKEN = re.compile(
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 # The fixed evaluation set: every family has more than these 80 held-out problems.
 _HELD_OUT = 80 * len(FAMILIES)
+
+# What the log says of the sandboxes that are not the usual one.
+_SANDBOXES = {
+    "landlock": "completions run in Landlock: bubblewrap does not work here (maxrl-ops doctor)",
+    "none": "completions run WITHOUT A SANDBOX (unsafe_no_sandbox): they can read, change and send"
+    " whatever this user can",
+}
 
 
 class RustTask:
@@ -47,17 +55,22 @@ class RustTask:
         "hand_over_after": 15,
     }
 
+    def __init__(self, *, unsafe_no_sandbox: bool = False) -> None:
+        self._unsafe_no_sandbox = unsafe_no_sandbox
+
     @cached_property
     def _verifier(self) -> RustVerifier:
-        return RustVerifier.find()
+        return RustVerifier.find(unsafe_no_sandbox=self._unsafe_no_sandbox)
 
     def prepare(self) -> None:
-        """Find rustc and the sandbox.
+        """Find rustc and the sandbox, and say which where it is not the usual one.
 
         Raises:
             VerifierUnavailable: Something is missing; the message says how to get it.
         """
-        _ = self._verifier
+        said = _SANDBOXES.get(self._verifier.sandbox_kind)
+        if said is not None:
+            sys.stderr.write(f"{said}\n")
 
     def training_prompts(self, rng: Random, count: int) -> list[Prompt]:
         """Prompts of as many different families as there are places."""

@@ -19,7 +19,7 @@ from maxrl_ops.wire import control
 from maxrl_ops.wire.documents import Heartbeat, ProcessIdentity, RunSpec, SupervisorState
 from maxrl_ops.wire.logformat import Parser
 from maxrl_ops.wire.record import Event
-from maxrl_ops.wire.rundir import DocumentError, RunDir
+from maxrl_ops.wire.rundir import DocumentError, RunDir, open_regular
 
 _CHUNK = 1024 * 1024
 
@@ -45,7 +45,7 @@ class LogReader:
         """
         events: list[Event] = []
         try:
-            with self._path.open("rb") as file:
+            with open_regular(self._path) as file:
                 status = os.fstat(file.fileno())
                 if status.st_ino != self._inode or status.st_size < self._offset:
                     self._restart(status.st_ino)

@@ -24,7 +24,7 @@ from maxrl_ops.wire import control
 from maxrl_ops.wire.control import Control, RevisionTakenError
 from maxrl_ops.wire.documents import RunSpec, utc_now
 from maxrl_ops.wire.record import Event, IterationRecord, Unparsed
-from maxrl_ops.wire.rundir import RunDir
+from maxrl_ops.wire.rundir import RunDir, open_regular
 
 _ITERATION = re.compile(rb"^Iteration (\d{1,9})\b", re.M)
 _TAIL = 256 * 1024
@@ -253,7 +253,7 @@ def _mode(spec: RunSpec) -> Mode:
 def newest_iteration(log: Path) -> int:
     """The last iteration that the log tells of, 0 where it tells none: its end is enough."""
     try:
-        with log.open("rb") as file:
+        with open_regular(log) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
             found = _ITERATION.findall(file.read(_TAIL))
     except FileNotFoundError:

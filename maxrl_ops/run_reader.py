@@ -115,15 +115,8 @@ class RunReader:
 
     def _take(self, life: "Life") -> RunSnapshot:
         return snapshot.take(
-            self.spec, life.state, self._heartbeat(), self.history, self._observed(life)
+            self.spec, life.state, heartbeat_of(self.run), self.history, self._observed(life)
         )
-
-    def _heartbeat(self) -> Heartbeat | None:
-        try:
-            return Heartbeat.load(self.run)
-        except (FileNotFoundError, DocumentError):
-            # It is rewritten several times an iteration, and means nothing after a power cut.
-            return None
 
     def _observed(self, life: "Life") -> Observed:
         newest = control.read_newest(self.run.control).newest
@@ -167,6 +160,15 @@ def life_of(run: RunDir) -> Life:
         return life
     # A supervisor that ended between the two looks wrote its last word before.
     return _life_of(run)
+
+
+def heartbeat_of(run: RunDir) -> Heartbeat | None:
+    """The trainer's heartbeat; None where there is none that can be read."""
+    try:
+        return Heartbeat.load(run)
+    except (DocumentError, OSError):
+        # It is rewritten several times an iteration, and means nothing after a power cut.
+        return None
 
 
 def _life_of(run: RunDir) -> Life:

@@ -7,8 +7,9 @@ transaction; a decision is published under an id that is found again in control/
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from maxrl_ops import control_writer
 from maxrl_ops.core import autopilot
@@ -18,6 +19,7 @@ from maxrl_ops.core.policy import Mode, Policy
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.totals import Totals
 from maxrl_ops.dialects import DIALECTS
+from maxrl_ops.own_log import say
 from maxrl_ops.store import Store, Taken, Tally
 from maxrl_ops.tailer import Chunk, Tailer
 from maxrl_ops.wire import control
@@ -28,6 +30,15 @@ from maxrl_ops.wire.rundir import RunDir, open_regular
 
 _ITERATION = re.compile(rb"^Iteration (\d{1,9})\b", re.M)
 _TAIL = 256 * 1024
+# A full disk is not asked four times a second.
+_RETRY_SECONDS = 5.0
+
+
+class Stamp(NamedTuple):
+    """By which a file that is replaced whole is known; an inode alone is soon given out again."""
+
+    inode: int
+    mtime_ns: int
 
 
 class RunWatch:
@@ -51,7 +62,7 @@ class RunWatch:
             HistoryError: It cannot be read.
         """
         self.run, self.spec = run, spec
-        self._spec_inode = run.spec.stat().st_ino
+        self._spec_stamp = stamp_of(run.spec)
         self.state = autopilot.State(mode=_mode(spec))
         self.history, self.totals = RunHistory(), Totals()
         self.evaluations = 0
@@ -65,6 +76,9 @@ class RunWatch:
         self._journaled = store.newest_revision(self._id)
         self._tailer = Tailer(run.log, place)
         self._parser = DIALECTS["guide"]()
+        # Why control/ could not be used, as said last; not tried again before this (monotonic).
+        self._refusal: str | None = None
+        self._retry_at = 0.0
 
     @property
     def id(self) -> int:
@@ -78,10 +92,7 @@ class RunWatch:
 
     def is_replaced(self) -> bool:
         """Another run stands under this one's name."""
-        try:
-            return self.run.spec.stat().st_ino != self._spec_inode
-        except FileNotFoundError:
-            return True
+        return stamp_of(self.run.spec) != self._spec_stamp
 
     @property
     def lag(self) -> int:
@@ -97,26 +108,31 @@ class RunWatch:
             is_over: Nobody writes the log any more: its last block is whole.
 
         Raises:
-            OSError: The log or control/ cannot be read.
+            OSError: The log cannot be read.
             HistoryError: The history cannot be written; the piece will be read again.
         """
         # An intent of a daemon that was killed comes before anything new.
-        published = self._publish_intended(is_over=is_over)
+        published = self._attend_control(self._publish_intended, is_over=is_over)
         chunk = self._tailer.read()
         if chunk.is_fresh:
             self._parser = DIALECTS["guide"]()
-        lines = self._parser.lines
+        lines, pending = self._parser.lines, self._parser.pending
         events = self._parser.feed(chunk.data)
         if is_over and not self._tailer.lag:
             events += self._parser.close()
         has_news = bool(chunk.data or events)
         if has_news:
-            self._take(events, chunk, self._parser.lines - lines)
-        self._journal_controls()
-        return self._publish_intended(is_over=is_over) or has_news or published
+            # What is pending counts once it is done with: a restart begins in front of it.
+            done = len(chunk.data) + pending - self._parser.pending
+            self._take(events, chunk, self._parser.lines - lines, done)
+        published |= self._attend_control(self._answer_control, is_over=is_over)
+        return has_news or published
 
-    def _take(self, events: Sequence[Event], chunk: Chunk, lines: int) -> None:
-        """Fold the events in and commit them with the place behind them."""
+    def _take(self, events: Sequence[Event], chunk: Chunk, lines: int, count: int) -> None:
+        """Fold the events in and commit them with the place behind them.
+
+        `lines` and `count` bytes are done with.
+        """
         unparsed = dict(self.tally.unparsed)
         taken = []
         for event in events:
@@ -127,7 +143,7 @@ class RunWatch:
                 taken.append(self._fold(event))
         self.tally = Tally(
             lines=self.tally.lines + lines,
-            bytes=self.tally.bytes + len(chunk.data),
+            bytes=self.tally.bytes + count,
             unparsed=unparsed,
             rotations=self.tally.rotations + chunk.is_fresh,
         )
@@ -154,6 +170,36 @@ class RunWatch:
         self._store.take(self._id, taken, (place, self.tally))
 
     # --- Controls ---------------------------------------------------------------------------------
+
+    def _attend_control(self, deed: Callable[..., bool], *, is_over: bool) -> bool:
+        """Do something in control/; where that cannot be read or written, say so once.
+
+        The log is read on meanwhile, and what is intended is tried again later.
+        """
+        if time.monotonic() < self._retry_at:
+            return False
+        try:
+            is_done = deed(is_over=is_over)
+        except OSError as error:
+            place = Path(error.filename or self.run.control)
+            if place.name.startswith("."):
+                # Written aside, under another name at each attempt.
+                place = place.parent
+            problem = f"{place}: {error.strerror or error}"
+            if problem != self._refusal:
+                say(f"{self.run.name}: controls have to wait: {problem}")
+            self._refusal = problem
+            self._retry_at = time.monotonic() + _RETRY_SECONDS
+            return False
+        if self._refusal is not None:
+            say(f"{self.run.name}: controls need not wait any more")
+        self._refusal = None
+        return is_done
+
+    def _answer_control(self, *, is_over: bool) -> bool:
+        """Journal what others have published, and bring out what was decided."""
+        self._journal_controls()
+        return self._publish_intended(is_over=is_over)
 
     def _journal_controls(self) -> None:
         """Write down what others have published since the last look."""
@@ -233,6 +279,15 @@ class RunWatch:
             return f"the run had come to iteration {at} when this was decided"
         later = control.revisions(self.run.control, above=decision.base_revision)
         return f"revision {later[-1]} came first" if later else None
+
+
+def stamp_of(path: Path) -> "Stamp | None":
+    """What no other file of that name has; None where there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return Stamp(status.st_ino, status.st_mtime_ns)
 
 
 def _told_by(found: Control) -> dict[str, object]:

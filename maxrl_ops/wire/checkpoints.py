@@ -64,6 +64,12 @@ def newest(run: RunDir) -> Checkpoint | None:
     return max(complete(run), key=lambda checkpoint: checkpoint.iteration, default=None)
 
 
+def last_saved(run: RunDir) -> float | None:
+    """When a checkpoint became complete last, in seconds since the epoch; None before the first."""
+    markers = run.checkpoints.glob(f"[0-9]*/{CHECKPOINT_MARKER}")
+    return max((marker.stat().st_mtime for marker in markers), default=None)
+
+
 def best(run: RunDir) -> Checkpoint | None:
     """The complete checkpoint with the highest held-out pass@1, the older of equals."""
     evaluated = [each for each in complete(run) if each.pass_at_1 is not None]

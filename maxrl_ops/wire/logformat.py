@@ -440,14 +440,14 @@ class Parser:
     header at the first line that is not `Key: value`.
 
     Attributes:
-        lines: Complete lines read.
+        lines: Complete lines that are done with: those of `pending` are not among them.
     """
 
     def __init__(self) -> None:
         self.lines = 0
         self._splitter = LineSplitter()
         self._open: dict[str, Any] | None = None
-        self._open_size = 0
+        self._open_size = self._open_lines = 0
         self._is_header = False
 
     @property
@@ -462,7 +462,6 @@ class Parser:
         """The events that `data` completes."""
         events: list[Event] = []
         for raw in self._splitter.feed(data):
-            self.lines += 1
             line = raw.text
             if line.startswith(FOREIGN_PREFIX) or line == FOREIGN_PREFIX.rstrip():
                 pass
@@ -471,7 +470,10 @@ class Parser:
             else:
                 events += self._line(line)
             # A block is open from its first line on.
-            self._open_size = 0 if self._open is None else self._open_size + raw.size
+            self._open_size += raw.size
+            self._open_lines += 1
+            if self._open is None:
+                self._be_done()
         return events
 
     def close(self) -> list[Event]:
@@ -479,10 +481,16 @@ class Parser:
         return self._close()
 
     def _close(self) -> list[Event]:
-        values, self._open, self._open_size = self._open, None, 0
+        values, self._open = self._open, None
+        self._be_done()
         if values is None:
             return []
         return [RunStarted(**values) if self._is_header else IterationRecord(**values)]
+
+    def _be_done(self) -> None:
+        """With every line so far."""
+        self.lines += self._open_lines
+        self._open_size = self._open_lines = 0
 
     def _line(self, line: str) -> list[Event]:
         if self._open is not None and self._continues(line):

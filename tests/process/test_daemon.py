@@ -213,11 +213,13 @@ def test_a_port_in_use(place: Place) -> None:
         assert code == 4
 
 
-@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1", "127.0.0.1:99999", ":9478", "h:-1"])
+@pytest.mark.parametrize(
+    "address", ["nonsense", "127.0.0.1", "127.0.0.1:99999", ":9478", "h:-1", "\u00e4" * 70 + ":1"]
+)
 def test_an_address_that_is_none(place: Place, address: str) -> None:
     code, words = place.refused("--listen", address)
     assert code == 2
-    assert "give HOST:PORT" in words
+    assert "is not allowed: " in words
 
 
 def test_a_history_of_somebody_else(place: Place) -> None:

@@ -3,6 +3,7 @@
 import math
 import sqlite3
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -213,3 +214,18 @@ def test_a_directory_in_its_place_is_refused(path: Path) -> None:
     for opened in (Store, Journal):
         with pytest.raises(HistoryError, match=r"history\.db"):
             opened(path)
+
+
+def test_a_full_disk_is_called_that(tmp_path: Path) -> None:
+    store = Store(tmp_path / "history.db")
+    run = store.run("one", "2026", "rust")
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    much = [Taken(replace(record(n), verdict="x" * 9000), 1) for n in range(1, 9)]
+    with pytest.raises(HistoryError, match="database or disk is full; see that it can be written"):
+        store.take(run, much)
+    # Room again: nothing of it was kept, and the next goes in.
+    store._db.execute(f"PRAGMA max_page_count = {pages + 1000}")
+    store.take(run, much)
+    assert len(list(store.events(run))) == 8
+    store.close()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,8 +67,12 @@ def newest(run: RunDir) -> Checkpoint | None:
 
 def last_saved(run: RunDir) -> float | None:
     """When a checkpoint became complete last, in seconds since the epoch; None before the first."""
-    markers = run.checkpoints.glob(f"[0-9]*/{CHECKPOINT_MARKER}")
-    return max((marker.stat().st_mtime for marker in markers), default=None)
+    times = []
+    for path in run.checkpoints.glob(f"[0-9]*/{CHECKPOINT_MARKER}"):
+        # The trainer removes old ones while we look.
+        with suppress(OSError):
+            times.append(path.stat().st_mtime)
+    return max(times, default=None)
 
 
 def best(run: RunDir) -> Checkpoint | None:

@@ -24,7 +24,7 @@ from maxrl_ops.run_reader import AllRuns
 from maxrl_ops.settings import Home
 from maxrl_ops.store import Store
 from maxrl_ops.wire.documents import Heartbeat, ProcessIdentity, RunSpec, SupervisorState, utc_now
-from maxrl_ops.wire.rundir import RunDir
+from maxrl_ops.wire.rundir import CHECKPOINT_MARKER, RunDir
 
 NOBODY = ProcessIdentity(2**22 + 1, 1, "a boot long ago")
 
@@ -108,6 +108,24 @@ def test_metrics_and_status_call_a_run_the_same(
     assert loop.values("maxrl_job_state") == {state: 1}
     assert loop.values("maxrl_ops_runs") == {state: 1}
     assert loop.told_state("one") == state
+
+
+def test_the_newest_complete_checkpoint_has_a_time(loop: Loop) -> None:
+    run, _ = begun(loop.home.path)
+    loop.turn()
+    figure = "maxrl_job_last_checkpoint_timestamp_seconds"
+    assert loop.values(figure) == {}
+    for iteration, at in ((20, 2e9), (10, 1e9)):
+        marker = run.checkpoints / f"{iteration:06d}" / CHECKPOINT_MARKER
+        marker.parent.mkdir(parents=True)
+        marker.touch()
+        os.utime(marker, (at, at))
+    # Not complete, or gone while we look.
+    (run.checkpoints / "000030").mkdir()
+    (run.checkpoints / "000040").mkdir()
+    (run.checkpoints / "000040" / CHECKPOINT_MARKER).symlink_to("nowhere")
+    loop.turn()
+    assert loop.values(figure) == {"one": 2e9}
 
 
 def test_the_series_of_a_run_whose_supervisor_is_gone_end_and_begin_again(

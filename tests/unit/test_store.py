@@ -1,8 +1,12 @@
 """The history: what goes in comes out, all or nothing, and only of our own files."""
 
 import math
+import os
 import sqlite3
 import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -228,4 +232,39 @@ def test_a_full_disk_is_called_that(tmp_path: Path) -> None:
     store._db.execute(f"PRAGMA max_page_count = {pages + 1000}")
     store.take(run, much)
     assert len(list(store.events(run))) == 8
+    store.close()
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A directory that others may enter, unlike pytest's."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+        Path(name).chmod(0o755)
+
+
+@contextmanager
+def as_a_reader_of(directory: Path) -> Iterator[None]:
+    """As somebody who may read what lies there, and write nothing."""
+    for path in directory.iterdir():
+        path.chmod(0o444)
+    directory.chmod(0o555)
+    was = os.geteuid()
+    if was == 0:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(was)
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_whoever_may_only_read_gets_the_journal(shared: Path, is_open: bool) -> None:
+    store = Store(shared / "history.db")
+    store.take(store.run("one", "2026", "rust"), [Taken(header(), 1), Taken(DECISION, 1)])
+    if not is_open:
+        store.close()
+    with as_a_reader_of(shared), Journal(shared / "history.db") as journal:
+        assert [entry.rule for entry in journal.entries("one")] == ["LOW"]
     store.close()

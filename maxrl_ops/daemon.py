@@ -15,16 +15,19 @@ import traceback
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import NoReturn
 
 from maxrl_ops import __version__, detached, locks, processes
 from maxrl_ops.core.policy import Policy
+from maxrl_ops.core.run_state import State
+from maxrl_ops.core.snapshot import DAMAGED, SUPERVISOR_GONE, state_of
 from maxrl_ops.daemon_file import DaemonFile, running
 from maxrl_ops.exporter import Exporter, Sample, Scene, Server, run_samples, serve
 from maxrl_ops.own_log import say
-from maxrl_ops.run_reader import Life, life_of
+from maxrl_ops.run_reader import Life, heartbeat_of, life_of
 from maxrl_ops.run_view import view_of
-from maxrl_ops.run_watch import RunWatch
+from maxrl_ops.run_watch import RunWatch, Stamp, stamp_of
 from maxrl_ops.settings import Home
 from maxrl_ops.stop_signals import StopSignals
 from maxrl_ops.store import HistoryError, Store
@@ -41,7 +44,12 @@ _RETRY_SECONDS = 5.0
 # How long the loop may stand still before /healthz says so.
 _STANDSTILL_SECONDS = 15.0
 # How long an ended run's series stay: for a last scrape, and for whoever looks why it failed.
-_GRACE_SECONDS = {"finished": 3600.0, "stopped": 3600.0, "failed": 86_400.0}
+_GRACE_SECONDS = {
+    State.FINISHED: 3600.0,
+    State.STOPPED: 3600.0,
+    State.FAILED: 86_400.0,
+    SUPERVISOR_GONE: 86_400.0,
+}
 _OK, _CONFIGURATION, _IN_USE, _NOT_UP = 0, 2, 4, 5
 
 
@@ -54,8 +62,10 @@ class _Seen:
         problem: Why it cannot, as said last.
         retry_at: Not before this (monotonic seconds).
         life: Of its supervisor and trainer.
-        looked_at: When `life` was read (monotonic seconds).
-        is_done: It is over, taken in whole, and its series are gone.
+        state: What `status` calls it.
+        looked_at: When these were read (monotonic seconds).
+        done_as: Stamps of run.json and state.json of a run that is over, taken in whole, and its
+            series gone; None for any other.
     """
 
     run: RunDir
@@ -63,8 +73,9 @@ class _Seen:
     problem: str | None = None
     retry_at: float = 0.0
     life: Life | None = None
+    state: str = State.STARTING
     looked_at: float = -_LOOK_SECONDS
-    is_done: bool = False
+    done_as: tuple[Stamp | None, Stamp | None] | None = None
     samples: tuple[Sample, ...] = ()
 
     @property
@@ -81,6 +92,7 @@ class Daemon:
         self._exporter = exporter
         self._runs: dict[str, _Seen] = {}
         self._listed_at = -_LOOK_SECONDS
+        self._list_problem: str | None = None
         self._turned_at = time.monotonic()
         self._is_ready = False
 
@@ -121,7 +133,15 @@ class Daemon:
     # --- Runs -------------------------------------------------------------------------------------
 
     def _list(self) -> None:
-        there = {run.name: run for run in self._home.runs()}
+        try:
+            there = {run.name: run for run in self._home.runs()}
+        except OSError as error:
+            problem = _in_one_line(error)
+            if problem != self._list_problem:
+                say(f"daemon: {problem}: looking after the runs known so far")
+            self._list_problem = problem
+            return
+        self._list_problem = None
         for name in self._runs.keys() - there.keys():
             del self._runs[name]
         for name, run in there.items():
@@ -130,15 +150,20 @@ class Daemon:
     def _look_after(self, seen: _Seen) -> bool:
         """A turn of one run; what is wrong with one does not stop the others."""
         now = time.monotonic()
-        if seen.is_done or now < seen.retry_at:
+        if now < seen.retry_at:
             return False
         try:
             is_busy = self._turn_of(seen, now)
-        except (DocumentError, HistoryError, OSError) as error:
+        except HistoryError as error:
+            self._set_back(seen, str(error))
+        except (DocumentError, OSError) as error:
+            seen.state = DAMAGED
             self._set_back(seen, _in_one_line(error))
-        except Exception:  # noqa: BLE001 - a bug that one log wakes must not blind us for the rest
-            sys.stderr.write(traceback.format_exc())
-            self._set_back(seen, "internal error, see the lines above")
+        except Exception as error:  # noqa: BLE001 - a bug one log wakes must not blind us for all
+            problem = f"internal error ({type(error).__name__}), see the lines above"
+            if problem != seen.problem:
+                sys.stderr.write(traceback.format_exc())
+            self._set_back(seen, problem)
         else:
             if seen.problem is not None:
                 say(f"{seen.run.name}: well again")
@@ -148,24 +173,32 @@ class Daemon:
 
     def _turn_of(self, seen: _Seen, now: float) -> bool:
         has_news = now - seen.looked_at >= _LOOK_SECONDS
+        if seen.done_as is not None:
+            if not has_news or seen.done_as == _stamps(seen.run):
+                return False
+            # Another run stands under its name, or a supervisor took it up again.
+            seen.done_as = None
+        if seen.watch is not None and seen.watch.is_replaced():
+            seen.watch, has_news = None, True
+        stamps = _stamps(seen.run)
         if has_news:
-            seen.life, seen.looked_at = life_of(seen.run), now
-        if seen.watch is None and _is_past(seen) and self._has_taken_in(seen.run):
-            seen.is_done = True
-            return False
-        if seen.watch is None or seen.watch.is_replaced():
-            seen.watch = RunWatch(seen.run, _spec_of(seen.run), self._store, self._policy)
+            _look(seen, now)
+        if seen.watch is None:
+            spec = _spec_of(seen.run)
+            if _is_past(seen) and self._has_taken_in(seen.run, spec):
+                seen.done_as = stamps
+                return False
+            seen.watch = RunWatch(seen.run, spec, self._store, self._policy)
         is_busy = seen.watch.tick(is_over=seen.is_over)
         if (is_busy or has_news) and not seen.watch.is_catching_up:
             state = seen.life.state if seen.life else None
-            seen.samples = run_samples(view_of(seen.watch, self._store, state))
+            seen.samples = run_samples(view_of(seen.watch, self._store, state, seen.state))
         if not is_busy and has_news and _is_past(seen):
-            seen.is_done, seen.watch, seen.samples = True, None, ()
+            seen.done_as, seen.watch, seen.samples = stamps, None, ()
         return is_busy
 
-    def _has_taken_in(self, run: RunDir) -> bool:
+    def _has_taken_in(self, run: RunDir, spec: RunSpec) -> bool:
         """The history holds the whole log: hundreds of old runs are not folded at every start."""
-        spec = _spec_of(run)
         place, _ = self._store.place(self._store.run(spec.name, spec.created, spec.job_name))
         return run.log.exists() and place.offset >= run.log.stat().st_size
 
@@ -180,7 +213,7 @@ class Daemon:
 
     def _show(self) -> None:
         runs = {seen.run.name: seen.samples for seen in self._runs.values() if seen.samples}
-        states = Counter(_state_of(seen) for seen in self._runs.values())
+        states = Counter(str(seen.state) for seen in self._runs.values())
         self._exporter.show(Scene(runs, states, time.time(), __version__))
 
 
@@ -191,22 +224,30 @@ def _spec_of(run: RunDir) -> RunSpec:
         raise DocumentError(f"{run.spec}: there is no such file") from None
 
 
-def _state_of(seen: _Seen) -> str:
-    state = seen.life.state if seen.life else None
-    if state is None:
-        return "damaged" if seen.problem else "starting"
-    return state.state
+def _look(seen: _Seen, now: float) -> None:
+    """See what the run is doing."""
+    seen.life, seen.looked_at = life_of(seen.run), now
+    seen.state = state_of(
+        _spec_of(seen.run).created,
+        seen.life.state,
+        heartbeat_of(seen.run),
+        datetime.now(UTC),
+        is_watched=seen.life.supervisor_alive,
+    )
+
+
+def _stamps(run: RunDir) -> tuple[Stamp | None, Stamp | None]:
+    return stamp_of(run.spec), stamp_of(run.state)
 
 
 def _is_past(seen: _Seen) -> bool:
-    """The run has been over for so long that nobody scrapes it any more."""
-    if not seen.is_over or seen.life is None or seen.life.state is None:
+    """The run has been over, or nobody's, for so long that nobody scrapes it any more."""
+    if seen.state not in _GRACE_SECONDS or (seen.life is not None and seen.life.trainer_alive):
         return False
-    try:
-        age = time.time() - seen.run.state.stat().st_mtime
-    except OSError:
-        return False
-    return age > _GRACE_SECONDS.get(seen.life.state.state, 0.0)
+    run = seen.run
+    stamps = [stamp for path in (run.spec, run.state, run.log) if (stamp := stamp_of(path))]
+    newest = max((stamp.mtime_ns for stamp in stamps), default=0)
+    return time.time() - newest / 1e9 > _GRACE_SECONDS[seen.state]
 
 
 def _in_one_line(error: Exception) -> str:
@@ -242,6 +283,13 @@ class Address:
             raise _UsageError(
                 f"{source}={text!r} is not allowed: give HOST:PORT, as 127.0.0.1:9478"
             )
+        try:
+            # Where Python's resolver raises what is no OSError: of non-ASCII names, too long ones.
+            host.encode("idna")
+        except UnicodeError:
+            raise _UsageError(
+                f"{source}={text!r} is not allowed: no host can be named so"
+            ) from None
         return cls(host.strip("[]"), int(port))
 
 

@@ -33,15 +33,16 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from maxrl_ops.core import autopilot
-from maxrl_ops.core.rules import RULES
+from maxrl_ops.core.rules import RULES, Rule
 from maxrl_ops.core.run_history import RunHistory
-from maxrl_ops.core.run_state import State
 from maxrl_ops.core.totals import DURATION_BOUNDS, Totals, algorithm_of
 from maxrl_ops.signals import METRICS, Kind
 from maxrl_ops.wire.documents import SupervisorState
 from maxrl_ops.wire.record import Algorithm, IterationRecord
 
 _LONGEST_LABEL = 200
+# Of DURATION_BOUNDS: a quick iteration, a slow one. Each costs a series of every run.
+_SHOWN_BOUNDS = frozenset({"5.0", "120.0", "+Inf"})
 _TIMEOUT_SECONDS = 10.0
 _MOST_CONNECTIONS = 32
 _PLAIN = "text/plain; charset=utf-8"
@@ -88,6 +89,8 @@ class RunView:
         provenance: Of its run.json.
         decisions: How many of each (rule, outcome).
         decided_at: When each rule decided last, in seconds since the epoch.
+        state: As `status` says it; `supervisor` is what state.json says, whoever lives.
+        last_checkpoint: When it was complete, in seconds since the epoch.
         control_revision: The newest that was published, None before the first.
     """
 
@@ -102,6 +105,8 @@ class RunView:
     decisions: Mapping[tuple[str, str], int] = field(default_factory=dict)
     decided_at: Mapping[str, float] = field(default_factory=dict)
     supervisor: SupervisorState | None = None
+    state: str | None = None
+    last_checkpoint: float | None = None
     started_at: float | None = None
     control_revision: int | None = None
 
@@ -164,7 +169,9 @@ def _learning(view: RunView) -> _Figures:
     if started is not None:
         yield "maxrl_train_reference_threshold", (), started.reference_threshold
     for evaluation in view.history.evaluations[-1:]:
-        for k, ratio in evaluation.pass_at_k.items():
+        # The first, and the one that tells most beside it.
+        for k in {min(evaluation.pass_at_k), max(evaluation.pass_at_k)}:
+            ratio = evaluation.pass_at_k[k]
             yield "maxrl_train_pass_at_k", (str(k),), None if math.isnan(ratio) else ratio
 
 
@@ -177,42 +184,55 @@ def _of_groups(newest: IterationRecord) -> _Figures:
 
 
 def _counting(view: RunView) -> _Figures:
-    totals = view.totals
+    totals, now = view.totals, _algorithm(view)
     for algorithm in Algorithm:
-        yield "maxrl_train_iterations", (algorithm.value,), totals.iterations[algorithm.value]
-    for outcome in ("correct", "incorrect", "unscored"):
+        if algorithm is now or totals.iterations[algorithm.value]:
+            yield "maxrl_train_iterations", (algorithm.value,), totals.iterations[algorithm.value]
+    for outcome in ("correct", "incorrect"):
         yield "maxrl_train_samples", (outcome,), totals.samples[outcome]
+    yield from _of_the_rare("maxrl_train_samples", totals.samples, "unscored")
     for phase in ("sample", "verify", "update"):
         yield "maxrl_train_phase_duration_seconds", (phase,), totals.seconds[phase]
-    for figure in ("loss", "grad_norm"):
-        yield "maxrl_train_nonfinite", (figure,), totals.nonfinite[figure]
+    yield "maxrl_train_nonfinite", ("loss",), totals.nonfinite["loss"]
+    yield from _of_the_rare("maxrl_train_nonfinite", totals.nonfinite, "grad_norm")
     yield "maxrl_train_tokens", (), totals.tokens
     durations = Buckets(tuple(totals.durations), totals.duration_sum)
     yield "maxrl_train_iteration_duration_seconds", (), durations
     for before, after in ((Algorithm.GRPO, Algorithm.MAXRL), (Algorithm.MAXRL, Algorithm.GRPO)):
-        changes = totals.algorithm_changes[before.value, after.value]
-        yield "maxrl_job_algorithm_changes", (before.value, after.value), changes
+        # Known from the moment on at which it may happen, and so counted from 0.
+        if (changes := totals.algorithm_changes[before.value, after.value]) or before is now:
+            yield "maxrl_job_algorithm_changes", (before.value, after.value), changes
+
+
+def _of_the_rare(metric: str, counts: Mapping[str, int], label: str) -> _Figures:
+    """What hardly any run ever counts: shown from its first time on, for want of room."""
+    if counts.get(label):
+        yield metric, (label,), counts[label]
+
+
+def _algorithm(view: RunView) -> Algorithm | None:
+    """The one in force; None where the log tells none."""
+    started = view.history.started
+    in_force = algorithm_of(view.history.in_force.objective)
+    return in_force or (started.algorithm if started else None)
 
 
 def _job(view: RunView) -> _Figures:
-    started, provenance = view.history.started, view.provenance
-    algorithm = algorithm_of(view.history.in_force.objective)
-    algorithm = algorithm or (started.algorithm if started else None)
-    if algorithm is not None:
-        for each in Algorithm:
-            yield "maxrl_job_algorithm", (each.value,), float(each is algorithm)
-    version, host = (provenance.get(key, "") for key in ("maxrl_ops", "host"))
+    if view.state is not None:
+        yield "maxrl_job_state", (view.state,), 1
+    if (algorithm := _algorithm(view)) is not None:
+        yield "maxrl_job_algorithm", (algorithm.value,), 1
+    version, host = (view.provenance.get(key, "") for key in ("maxrl_ops", "host"))
     yield "maxrl_job_info", (view.trainer, version, host), 1
     yield "maxrl_job_start_timestamp_seconds", (), view.started_at
     yield "maxrl_job_control_revision", (), view.control_revision
     yield "maxrl_job_acknowledged_revision", (), view.history.acknowledged_revision
+    yield "maxrl_job_last_checkpoint_timestamp_seconds", (), view.last_checkpoint
     if view.supervisor is not None:
         yield from _supervised(view.supervisor)
 
 
 def _supervised(supervisor: SupervisorState) -> _Figures:
-    for state in State:
-        yield "maxrl_job_state", (state.value,), float(state == supervisor.state)
     # The supervisor starts a trainer again after a crash, and for nothing else.
     yield "maxrl_job_restarts", ("crash",), supervisor.restarts
     if supervisor.exits:
@@ -220,16 +240,23 @@ def _supervised(supervisor: SupervisorState) -> _Figures:
 
 
 def _ruling(view: RunView) -> _Figures:
+    rules = [rule for rule in RULES if _has_a_say(rule, view)]
     # Not every outcome of every rule from 0 on: most rules never decide anything in a run.
-    counts = {(rule.name, "applied"): 0 for rule in RULES}
+    counts = {(rule.name, "applied"): 0 for rule in rules}
     for (rule, outcome), count in {**counts, **view.decisions}.items():
         yield "maxrl_rule_decisions", (rule, outcome), count
-    for rule_ in RULES:
+    for rule_ in rules:
         evaluated = view.autopilot.evaluated.get(rule_.name, 0)
         yield "maxrl_rule_evaluations", (rule_.name,), evaluated
         yield "maxrl_rule_firing", (rule_.name,), float(rule_.name in view.autopilot.firing)
     for name, at in view.decided_at.items():
         yield "maxrl_rule_last_decision_timestamp_seconds", (name,), at
+
+
+def _has_a_say(rule: Rule, view: RunView) -> bool:
+    """False for what would stay at 0 for the whole run."""
+    started = view.history.started
+    return rule.name != "ADAPT" or (started is not None and started.hand_over_to is not None)
 
 
 def _tailing(tail: TailView) -> _Figures:
@@ -238,8 +265,8 @@ def _tailing(tail: TailView) -> _Figures:
     yield "maxrl_tailer_rotations", (), tail.rotations
     yield "maxrl_tailer_lag_bytes", (), tail.lag
     yield "maxrl_tailer_last_read_timestamp_seconds", (), tail.last_read
-    for reason in {"unknown line": 0, "too long": 0} | dict(tail.unparsed):
-        yield "maxrl_tailer_unparsed_lines", (reason,), tail.unparsed.get(reason, 0)
+    for reason in tail.unparsed:
+        yield from _of_the_rare("maxrl_tailer_unparsed_lines", tail.unparsed, reason)
 
 
 def seconds_of(text: str | None) -> float | None:
@@ -330,7 +357,8 @@ def _histogram(family: HistogramMetricFamily, samples: Sequence[Sample]) -> Metr
         assert isinstance(sample.value, Buckets)  # noqa: S101 - the table says histogram
         counts = sample.value.counts
         cumulative = [float(sum(counts[: i + 1])) for i in range(len(counts))]
-        buckets = list(zip(bounds, cumulative, strict=True))
+        by_bound = zip(bounds, cumulative, strict=True)
+        buckets = [(bound, count) for bound, count in by_bound if bound in _SHOWN_BOUNDS]
         family.add_metric(sample.labels, buckets, sample.value.total)
     return family
 

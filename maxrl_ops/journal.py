@@ -52,14 +52,14 @@ class Journal:
             # A daemon is making it this very moment.
             raise FileNotFoundError(path)
         with self._explained():
-            self._db = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS
-            )
             try:
-                check_identity(self._db, path)
-            except BaseException:
-                self._db.close()
-                raise
+                self._db = _opened(path, "mode=ro")
+            except sqlite3.OperationalError:
+                # Where no daemon runs, a reader would have to make the files of the write-ahead
+                # log, which one of the group may not; without them nobody is writing.
+                if path.with_name(f"{path.name}-wal").exists():
+                    raise
+                self._db = _opened(path, "mode=ro&immutable=1")
         self._db.row_factory = sqlite3.Row
 
     @contextmanager
@@ -95,6 +95,17 @@ class Journal:
         with self._explained():
             row = self._db.execute(query, {"name": name}).fetchone()
         return None if row is None else Held(*row)
+
+
+def _opened(path: Path, how: str) -> sqlite3.Connection:
+    """A connection that has read from the file."""
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=_BUSY_SECONDS)
+    try:
+        check_identity(db, path)
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 class JournalReader:

@@ -19,7 +19,7 @@ from maxrl_ops.wire import control
 from maxrl_ops.wire.documents import Heartbeat, ProcessIdentity, RunSpec, SupervisorState
 from maxrl_ops.wire.logformat import Parser
 from maxrl_ops.wire.record import Event
-from maxrl_ops.wire.rundir import DocumentError, RunDir
+from maxrl_ops.wire.rundir import DocumentError, RunDir, open_regular
 
 _CHUNK = 1024 * 1024
 
@@ -45,7 +45,7 @@ class LogReader:
         """
         events: list[Event] = []
         try:
-            with self._path.open("rb") as file:
+            with open_regular(self._path) as file:
                 status = os.fstat(file.fileno())
                 if status.st_ino != self._inode or status.st_size < self._offset:
                     self._restart(status.st_ino)
@@ -115,15 +115,8 @@ class RunReader:
 
     def _take(self, life: "Life") -> RunSnapshot:
         return snapshot.take(
-            self.spec, life.state, self._heartbeat(), self.history, self._observed(life)
+            self.spec, life.state, heartbeat_of(self.run), self.history, self._observed(life)
         )
-
-    def _heartbeat(self) -> Heartbeat | None:
-        try:
-            return Heartbeat.load(self.run)
-        except (FileNotFoundError, DocumentError):
-            # It is rewritten several times an iteration, and means nothing after a power cut.
-            return None
 
     def _observed(self, life: "Life") -> Observed:
         newest = control.read_newest(self.run.control).newest
@@ -167,6 +160,15 @@ def life_of(run: RunDir) -> Life:
         return life
     # A supervisor that ended between the two looks wrote its last word before.
     return _life_of(run)
+
+
+def heartbeat_of(run: RunDir) -> Heartbeat | None:
+    """The trainer's heartbeat; None where there is none that can be read."""
+    try:
+        return Heartbeat.load(run)
+    except (DocumentError, OSError):
+        # It is rewritten several times an iteration, and means nothing after a power cut.
+        return None
 
 
 def _life_of(run: RunDir) -> Life:

@@ -7,14 +7,17 @@ from maxrl_ops.core.rules import RULES
 from maxrl_ops.exporter import RunView, TailView, seconds_of
 from maxrl_ops.run_watch import RunWatch
 from maxrl_ops.store import Store
+from maxrl_ops.wire import checkpoints
 from maxrl_ops.wire.documents import SupervisorState
 
 # What became of a decision, as far as the metric tells it; the rest is on its way there.
 _OUTCOMES = frozenset({"applied", "suggested", "rejected", "unconfirmed"})
 
 
-def view_of(watch: RunWatch, store: Store, supervisor: SupervisorState | None) -> RunView:
-    """What one scrape shows of a run."""
+def view_of(
+    watch: RunWatch, store: Store, supervisor: SupervisorState | None, state: str | None
+) -> RunView:
+    """What one scrape shows of a run; `state` is what `status` calls it."""
     decisions = {
         (rule, outcome): count
         for (rule, outcome), count in store.outcomes(watch.id).items()
@@ -31,6 +34,8 @@ def view_of(watch: RunWatch, store: Store, supervisor: SupervisorState | None) -
         decisions=decisions,
         decided_at=_times(store.decided_at(watch.id)),
         supervisor=supervisor,
+        state=state,
+        last_checkpoint=checkpoints.last_saved(watch.run),
         trainer=Path(watch.spec.command[0]).name if watch.spec.command else "trainer",
         provenance=watch.spec.provenance,
         started_at=seconds_of(watch.spec.created),

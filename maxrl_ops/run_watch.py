@@ -7,8 +7,9 @@ transaction; a decision is published under an id that is found again in control/
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from maxrl_ops import control_writer
 from maxrl_ops.core import autopilot
@@ -26,18 +27,28 @@ from maxrl_ops.core.rules import Scalar
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.totals import Totals
 from maxrl_ops.dialects import DIALECTS
+from maxrl_ops.own_log import say
 from maxrl_ops.store import Store, Taken, Tally
 from maxrl_ops.tailer import Chunk, Tailer
 from maxrl_ops.wire import control
 from maxrl_ops.wire.control import Control, RevisionTakenError
 from maxrl_ops.wire.documents import RunSpec, utc_now
 from maxrl_ops.wire.record import ControlApplied, ControlRejected, Event, Unparsed
-from maxrl_ops.wire.rundir import RunDir
+from maxrl_ops.wire.rundir import RunDir, open_regular
 
 _ITERATION = re.compile(rb"^Iteration (\d{1,9})\b", re.M)
 _TAIL = 256 * 1024
 # Stored events folded in a turn: about a third of a second of iterations.
 _SLICE = 2000
+# A full disk is not asked four times a second.
+_RETRY_SECONDS = 5.0
+
+
+class Stamp(NamedTuple):
+    """By which a file that is replaced whole is known; an inode alone is soon given out again."""
+
+    inode: int
+    mtime_ns: int
 
 
 class RunWatch:
@@ -60,7 +71,7 @@ class RunWatch:
             HistoryError: It cannot be read.
         """
         self.run, self.spec = run, spec
-        self._spec_inode = run.spec.stat().st_ino
+        self._spec_stamp = stamp_of(run.spec)
         self.state = autopilot.State(mode=_mode(spec))
         self.history, self.totals = RunHistory(), Totals()
         self.last_read: float | None = None
@@ -73,6 +84,9 @@ class RunWatch:
         self._journaled = store.newest_revision(self._id)
         self._tailer = Tailer(run.log, place)
         self._parser = DIALECTS["guide"]()
+        # Why control/ could not be used, as said last; not tried again before this (monotonic).
+        self._refusal: str | None = None
+        self._retry_at = 0.0
 
     @property
     def id(self) -> int:
@@ -86,10 +100,7 @@ class RunWatch:
 
     def is_replaced(self) -> bool:
         """Another run stands under this one's name."""
-        try:
-            return self.run.spec.stat().st_ino != self._spec_inode
-        except FileNotFoundError:
-            return True
+        return stamp_of(self.run.spec) != self._spec_stamp
 
     @property
     def lag(self) -> int:
@@ -113,33 +124,33 @@ class RunWatch:
             is_over: Nobody writes the log any more: its last block is whole.
 
         Raises:
-            OSError: The log or control/ cannot be read.
+            OSError: The log cannot be read.
             HistoryError: The history cannot be written; the piece will be read again.
         """
         if self.is_catching_up:
             self._catch_up()
             return True
         # An intent of a daemon that was killed comes before anything new.
-        published = self._publish_intended(is_over=is_over)
+        published = self._attend_control(self._publish_intended, is_over=is_over)
         chunk = self._tailer.read()
         if chunk.is_fresh:
             self._parser = DIALECTS["guide"]()
-        lines = -self._parser.lines
+        lines, pending = self._parser.lines, self._parser.pending
         events = self._parser.feed(chunk.data)
-        lines += self._parser.lines
-        torn = 0
-        if is_over and not self._tailer.lag:
+        is_whole = is_over and not self._tailer.lag
+        if is_whole:
             events += self._parser.close()
+        lines, torn = self._parser.lines - lines, is_whole and self._parser.pending
+        if torn:
             # Nobody completes the last line any more: nobody has to begin with it again.
-            if torn := self._parser.pending:
-                self._parser = DIALECTS["guide"]()
+            self._parser = DIALECTS["guide"]()
         has_news = bool(chunk.data or events or chunk.is_fresh or torn)
         if has_news:
-            self._take(events, chunk, lines)
-        if not self._tailer.lag:
-            # Before that, the log is still to tell of decisions that these may be the controls of.
-            self._take_controls()
-        return self._publish_intended(is_over=is_over) or has_news or published
+            # What is pending counts once it is done with: a restart begins in front of it.
+            done = len(chunk.data) + pending - self._parser.pending
+            self._take(events, chunk, lines, done)
+        published |= self._attend_control(self._answer_control, is_over=is_over)
+        return has_news or published
 
     def _catch_up(self) -> None:
         last = min(self._folded + _SLICE, self._stored)
@@ -147,8 +158,11 @@ class RunWatch:
             self._fold(event, deciding=False)
         self._folded = last
 
-    def _take(self, events: Sequence[Event], chunk: Chunk, lines: int) -> None:
-        """Fold the events in and commit them with the place behind them."""
+    def _take(self, events: Sequence[Event], chunk: Chunk, lines: int, count: int) -> None:
+        """Fold the events in and commit them with the place behind them.
+
+        `lines` and `count` bytes are done with.
+        """
         unparsed = dict(self.tally.unparsed)
         taken = []
         for event in events:
@@ -161,7 +175,7 @@ class RunWatch:
                 taken.append(self._fold(event))
         self.tally = Tally(
             lines=self.tally.lines + lines,
-            bytes=self.tally.bytes + len(chunk.data),
+            bytes=self.tally.bytes + count,
             unparsed=unparsed,
             rotations=self.tally.rotations + chunk.is_fresh,
         )
@@ -190,6 +204,38 @@ class RunWatch:
 
     # --- Controls ---------------------------------------------------------------------------------
 
+    def _attend_control(self, deed: Callable[..., bool], *, is_over: bool) -> bool:
+        """Do something in control/; where that cannot be read or written, say so once.
+
+        The log is read on meanwhile, and what is intended is tried again later.
+        """
+        if time.monotonic() < self._retry_at:
+            return False
+        try:
+            is_done = deed(is_over=is_over)
+        except OSError as error:
+            place = Path(error.filename or self.run.control)
+            if place.name.startswith("."):
+                # Written aside, under another name at each attempt.
+                place = place.parent
+            problem = f"{place}: {error.strerror or error}"
+            if problem != self._refusal:
+                say(f"{self.run.name}: controls have to wait: {problem}")
+            self._refusal = problem
+            self._retry_at = time.monotonic() + _RETRY_SECONDS
+            return False
+        if self._refusal is not None:
+            say(f"{self.run.name}: controls need not wait any more")
+        self._refusal = None
+        return is_done
+
+    def _answer_control(self, *, is_over: bool) -> bool:
+        """Take in what others have published, and bring out what was decided."""
+        if not self._tailer.lag:
+            # Before that, the log is still to tell of decisions that these may be the controls of.
+            self._take_controls()
+        return self._publish_intended(is_over=is_over)
+
     def _take_controls(self) -> None:
         """Take in what others have published since the last look."""
         if taken := self._found_controls():
@@ -197,13 +243,11 @@ class RunWatch:
 
     def _found_controls(self, highest: int | None = None) -> list[Taken]:
         """Controls up to that one that were not known; each comes before the answer to it."""
-        taken = []
-        for revision in control.revisions(self.run.control, above=self._journaled):
-            if highest is not None and revision > highest:
-                break
-            taken.append(self._fold(self._found(revision)))
-            self._journaled = revision
-        return taken
+        revisions = control.revisions(self.run.control, above=self._journaled)
+        # All are read before the first is folded: what is folded must be stored.
+        found = [self._found(r) for r in revisions if highest is None or r <= highest]
+        self._journaled = max([self._journaled, *(each.revision for each in found)])
+        return [self._fold(each) for each in found]
 
     def _found(self, revision: int) -> Published | ForeignControl:
         at = max(newest_iteration(self.run.log), replayed_until(self.run))
@@ -292,6 +336,15 @@ class RunWatch:
         return f"revision {later[-1]} came first" if later else None
 
 
+def stamp_of(path: Path) -> "Stamp | None":
+    """What no other file of that name has; None where there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return Stamp(status.st_ino, status.st_mtime_ns)
+
+
 def _told_by(found: Control) -> dict[str, Scalar]:
     """Everything that a control leaves wished: a checkpoint is saved once, and the run goes on."""
     lifecycle = "run" if found.lifecycle == "checkpoint" else found.lifecycle
@@ -310,7 +363,7 @@ def _mode(spec: RunSpec) -> Mode:
 def newest_iteration(log: Path) -> int:
     """The last iteration that the log tells of, 0 where it tells none: its end is enough."""
     try:
-        with log.open("rb") as file:
+        with open_regular(log) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
             found = _ITERATION.findall(file.read(_TAIL))
     except FileNotFoundError:

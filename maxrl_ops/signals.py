@@ -5,7 +5,11 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """As Prometheus knows it; a state set is a gauge a state, 1 for the one that holds."""
+    """As Prometheus knows it.
+
+    Of a state set there is one series, 1 for the state that holds: the zeros of all others would be
+    a sixth of a run's series, and tell nothing.
+    """
 
     GAUGE = "gauge"
     COUNTER = "counter"
@@ -90,6 +94,7 @@ _TABLE = (
     _gauge("maxrl_job_start_timestamp_seconds", "When the run was started."),
     _counter("maxrl_job_restarts", "Restarts of the trainer, by what ended it.", "reason"),
     _gauge("maxrl_job_last_exit_code", "Exit code of the trainer's last attempt that ended."),
+    _gauge("maxrl_job_last_checkpoint_timestamp_seconds", "When a checkpoint was complete last."),
     _gauge("maxrl_job_control_revision", "The newest control that was published."),
     _gauge("maxrl_job_acknowledged_revision", "The newest control that the trainer answered."),
     # The autopilot.

@@ -7,7 +7,9 @@ or was cut, is read from its beginning.
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO
+
+from maxrl_ops.wire.rundir import open_regular
 
 _FINGERPRINT = 256
 _CHUNK = 1024 * 1024
@@ -65,8 +67,8 @@ class Tailer:
             OSError: It is there and cannot be read.
         """
         try:
-            with _Opened.of(self._path) as file:
-                return self._read(file, limit)
+            with open_regular(self._path) as file:
+                return self._read(_Opened.of(file), limit)
         except FileNotFoundError:
             self.lag = 0
             return Chunk(b"", is_fresh=False)
@@ -99,17 +101,9 @@ class _Opened:
     size: int
 
     @classmethod
-    def of(cls, path: Path) -> Self:
-        # A fifo put in the log's place must not stop everything.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        status = os.fstat(descriptor)
-        return cls(descriptor, status.st_ino, status.st_size)
+    def of(cls, file: BinaryIO) -> "_Opened":
+        status = os.fstat(file.fileno())
+        return cls(file.fileno(), status.st_ino, status.st_size)
 
     def read(self, offset: int, count: int) -> bytes:
         return os.pread(self.descriptor, count, offset)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self.descriptor)

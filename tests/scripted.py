@@ -1,5 +1,6 @@
 """A run whose trainer is a script: it writes the log's real format and answers real controls."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -78,10 +79,19 @@ class ScriptedTrainer:
     answered: int = 0
     lowest: float = 15.0
     states: dict[int, TrainingState] = field(default_factory=dict)
+    amid: Callable[[], None] | None = None
+    """Called with half of what is to be written in the log."""
 
     def write(self, event: Event) -> None:
+        text = render(event)
         with self.run.log.open("a") as file:
-            file.write(render(event))
+            if self.amid is not None:
+                half = len(text) // 2
+                file.write(text[:half])
+                file.flush()
+                self.amid()
+                text = text[half:]
+            file.write(text)
 
     def begin(self, attempt: int = 1, resumed_from: int | None = None) -> None:
         if resumed_from is not None:

@@ -155,7 +155,9 @@ def take(
     observed: Observed,
 ) -> RunSnapshot:
     """Say what a run is like."""
-    state = _state(spec, supervisor, heartbeat, observed)
+    state = state_of(
+        spec.created, supervisor, heartbeat, observed.now, is_watched=observed.supervisor_alive
+    )
     told = observed.told
     values = {
         **_asked_for(spec),
@@ -186,16 +188,29 @@ def take(
     return replace(snapshot, sentence=describe(snapshot))
 
 
-def _state(
-    spec: RunSpec,
+def state_of(
+    created: str,
     supervisor: SupervisorState | None,
     heartbeat: Heartbeat | None,
-    observed: Observed,
+    now: datetime,
+    *,
+    is_watched: bool,
 ) -> str:
+    """A state of core/run_state.py or SUPERVISOR_GONE.
+
+    Args:
+        created: Of run.json, RFC 3339.
+        supervisor: Of state.json: its writer's word, which may be dead.
+        heartbeat: The trainer's.
+        now: The time, aware.
+        is_watched: The supervisor that wrote state.json lives.
+    """
     if supervisor is None:
-        age = _seconds_since(spec.created, observed.now)
-        return "starting" if age is not None and age < _STARTING_SECONDS else SUPERVISOR_GONE
-    if supervisor.state in ENDED or observed.supervisor_alive:
+        age = _seconds_since(created, now)
+        return (
+            str(State.STARTING) if age is not None and age < _STARTING_SECONDS else SUPERVISOR_GONE
+        )
+    if supervisor.state in ENDED or is_watched:
         is_pause = heartbeat is not None and heartbeat.phase == "pause"
         # The trainer itself waits, and says so; its supervisor sees one that lives.
         is_paused = supervisor.state == State.RUNNING and is_pause

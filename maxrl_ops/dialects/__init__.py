@@ -12,7 +12,7 @@ class Reader(Protocol):
 
     @property
     def lines(self) -> int:
-        """Complete lines read."""
+        """Complete lines that are done with: those of `pending` are not among them."""
         ...
 
     @property

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,6 +79,16 @@ def skipped(run: RunDir) -> list[str]:
 def newest(run: RunDir) -> Checkpoint | None:
     """The newest complete checkpoint."""
     return max(complete(run), key=lambda checkpoint: checkpoint.iteration, default=None)
+
+
+def last_saved(run: RunDir) -> float | None:
+    """When a checkpoint became complete last, in seconds since the epoch; None before the first."""
+    times = []
+    for path in run.checkpoints.glob(f"[0-9]*/{CHECKPOINT_MARKER}"):
+        # The trainer removes old ones while we look.
+        with suppress(OSError):
+            times.append(path.stat().st_mtime)
+    return max(times, default=None)
 
 
 def best(run: RunDir) -> Checkpoint | None:

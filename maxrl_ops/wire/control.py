@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 from uuid import uuid4
 
-from maxrl_ops.wire.rundir import DocumentError, fsync_directory, write_all
+from maxrl_ops.wire.rundir import DocumentError, fsync_directory, open_regular, write_all
 
 # `checkpoint` saves one now and goes on; stop and restart_from are the supervisor's.
 LIFECYCLES = ("run", "pause", "checkpoint", "stop", "restart_from")
@@ -218,7 +218,7 @@ def read_newest(directory: Path, above: int = 0) -> ControlDirectory:
 
 
 def _read_bounded(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         data = file.read(_LONGEST_FILE + 1)
     if len(data) > _LONGEST_FILE:
         raise DocumentError(f"longer than {_LONGEST_FILE} bytes")
@@ -270,7 +270,8 @@ def append_applied(path: Path, applied: Applied) -> None:
 def read_applied(path: Path) -> list[Applied]:
     """All whole lines in order; a torn one was never used and does not count."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        with open_regular(path) as file:
+            lines = file.read().split(b"\n")
     except FileNotFoundError:
         return []
     found = []

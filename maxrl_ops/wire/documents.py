@@ -61,23 +61,35 @@ class RunSpec:
 
         Raises:
             FileNotFoundError: There is none.
-            DocumentError: It is damaged.
+            DocumentError: It is damaged, or another run's.
         """
         raw = read_json(run.spec)
         try:
-            return cls(
+            spec = cls(
                 name=str(raw["name"]),
                 job_name=str(raw["job_name"]),
                 settings=from_table(cast("Mapping[str, object]", raw["settings"]), str(run.spec)),
                 command=tuple(str(word) for word in cast("list[object]", raw["command"])),
                 created=str(raw["created"]),
-                provenance=cast("Mapping[str, str]", raw.get("provenance", {})),
+                provenance=_texts(raw.get("provenance", {})),
                 mode=str(raw.get("mode", "act")),
             )
         except SettingError as error:
             raise DocumentError(str(error)) from None
         except (KeyError, TypeError, AttributeError) as error:
             raise DocumentError(f"{run.spec}: {error!r} is missing or of a wrong kind") from None
+        # By its name a run is known in the history and the metrics: a copy of it is none.
+        if spec.name != run.name:
+            raise DocumentError(
+                f"{run.spec}: is of the run {spec.name[:80]!r}, not of {run.name!r}: rename the "
+                "directory back, or keep a copy of a run elsewhere"
+            )
+        return spec
+
+
+def _texts(raw: object) -> Mapping[str, str]:
+    items = cast("Mapping[object, object]", raw).items()
+    return {str(key): str(value) for key, value in items}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +109,19 @@ class Exit:
     code: int | None
     signal: str | None
     reason: str
+
+    @classmethod
+    def from_json(cls, entry: object) -> Self:
+        """One of state.json's; KeyError, TypeError or ValueError where it is none."""
+        raw = cast("Mapping[str, object]", entry)
+        code = raw["code"]
+        return cls(
+            attempt=int(cast("int", raw["attempt"])),
+            at=str(raw["at"]),
+            code=None if code is None else int(cast("int", code)),
+            signal=_text_or_none(raw["signal"]),
+            reason=str(raw["reason"]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +162,6 @@ class SupervisorState:
         """
         raw = read_json(run.state)
         try:
-            exits = tuple(Exit(**entry) for entry in cast("list[dict[str, object]]", raw["exits"]))  # type: ignore[arg-type]
             return cls(
                 state=str(raw["state"]),
                 since=str(raw["since"]),
@@ -145,15 +169,23 @@ class SupervisorState:
                 trainer=_identity(raw["trainer"]),
                 attempt=int(cast("int", raw["attempt"])),
                 restarts=int(cast("int", raw["restarts"])),
-                exits=exits,
-                exit_reason=cast("str | None", raw["exit_reason"]),
+                exits=tuple(Exit.from_json(entry) for entry in cast("list[object]", raw["exits"])),
+                exit_reason=_text_or_none(raw["exit_reason"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DocumentError(f"{run.state}: {error!r} is missing or of a wrong kind") from None
 
 
-def _identity(raw: object) -> ProcessIdentity | None:
-    return None if raw is None else ProcessIdentity(**cast("dict[str, object]", raw))  # type: ignore[arg-type]
+def _text_or_none(raw: object) -> str | None:
+    return None if raw is None else str(raw)
+
+
+def _identity(entry: object) -> ProcessIdentity | None:
+    if entry is None:
+        return None
+    raw = cast("Mapping[str, object]", entry)
+    pid, start_time = int(cast("int", raw["pid"])), int(cast("int", raw["start_time"]))
+    return ProcessIdentity(pid, start_time, str(raw["boot_id"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,5 +212,5 @@ class Heartbeat:
         raw = read_json(run.heartbeat)
         try:
             return cls(str(raw["phase"]), int(cast("int", raw["iteration"])), str(raw["since"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DocumentError(f"{run.heartbeat}: {error!r} is missing or wrong") from None

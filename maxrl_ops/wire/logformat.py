@@ -66,23 +66,20 @@ def percent(ratio: float) -> str:
     return f"{100 * ratio:.1f}%"
 
 
-_NUM = r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+|nan|inf)"
+# No digit may be read in two ways: a line of 64 KB of them, which nothing follows that fits, would
+# be tried in all combinations.
+_NUM = r"[+-]?(?:\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+|nan|inf)"
 _PCT = rf"{_NUM}%"
-_INT = r"\d{1,18}"
-
-
-def _read(text: str) -> int | float | str:
-    """A captured value by its look: percents become ratios; only digits, an int."""
-    if text.endswith("%"):
-        # Rounded, or 96.9% would be 0.9690000000000001.
-        return round(float(text[:-1]) / 100, 12)
-    return int(text) if text.isdecimal() else float(text)
+# As many digits as a 64-bit integer holds; the first ones of a longer number are not it.
+_INT = r"\d{1,18}(?!\d)"
 
 
 def _read_float(text: str) -> float:
-    value = _read(text)
-    assert not isinstance(value, str)  # noqa: S101 - _read of a captured number is one
-    return float(value)
+    """A captured number; percents become ratios, and what a float cannot hold, inf."""
+    if text.endswith("%"):
+        # Rounded, or 96.9% would be 0.9690000000000001.
+        return round(float(text[:-1]) / 100, 12)
+    return float(text)
 
 
 # --- The lines of a block and of a header -------------------------------------------------------
@@ -203,6 +200,10 @@ def _write_time(r: IterationRecord) -> str | None:
     return f"{r.duration:.2f}s" + (f" ({known})" if known else "")
 
 
+def _write_revision(r: IterationRecord) -> str | None:
+    return None if r.control_revision is None else f"revision {r.control_revision}"
+
+
 # A row of the block is one line of the log; its cells stand three spaces apart.
 _BLOCK: tuple[tuple[_Line, ...], ...] = (
     (_counted("Correctness", "n_correct", "n_total"),),
@@ -259,7 +260,7 @@ _BLOCK: tuple[tuple[_Line, ...], ...] = (
         ),
         _single("Tokens", "tokens", str, _INT),
     ),
-    (_single("Control", "control_revision", lambda n: f"revision {n}", rf"(?<=revision ){_INT}"),),
+    (_numbers("Control", rf"revision (?P<control_revision>{_INT})", _write_revision),),
     (_word("At", "at"),),
 )
 
@@ -303,11 +304,11 @@ _HEADER_KEYS: Mapping[str, _Line] = {line.key: line for line in _HEADER}
 
 # --- Single lines between blocks ----------------------------------------------------------------
 
-_K = r"pass@(\d{1,6}) "
+_PASS_AT = re.compile(r"pass@(\d{1,6})")
 _EVALUATION = re.compile(rf"Evaluation at ({_INT}): (.*)")
 _CHECKPOINT = re.compile(rf"Checkpoint ({_INT}): saved in ({_NUM})s")
 _APPLIED = re.compile(rf"Control ({_INT}) applied at ({_INT}): (.*)")
-_CHANGE = re.compile(r"(\w+) (\S+) \(was (\S+)\)")
+_CHANGE = re.compile(r"(\w{1,64}) (\S{1,64}) \(was (\S{1,64})\)")
 _REJECTED = re.compile(rf"Control ({_INT}) rejected: (.*)")
 _SKIPPED = re.compile(rf"Update ({_INT}) skipped: (.*)")
 _ENDED = re.compile(r"Run (finished|stopped|failed): (.*)")
@@ -328,7 +329,11 @@ def _read_evaluation(match: re.Match[str]) -> Evaluated | None:
     return Evaluated(
         iteration=int(match[1]),
         greedy=values["greedy"],
-        pass_at_k={int(k[5:]): v for k, v in values.items() if k.startswith("pass@")},
+        pass_at_k={
+            int(found[1]): value
+            for name, value in values.items()
+            if (found := _PASS_AT.fullmatch(name))
+        },
         se=se,
         compile_ratio=values.get("compile"),
         wrong_ratio=values.get("compiles but wrong"),
@@ -336,7 +341,9 @@ def _read_evaluation(match: re.Match[str]) -> Evaluated | None:
 
 
 def _read_applied(match: re.Match[str]) -> ControlApplied:
-    changes = tuple(Change(*found.groups()) for found in _CHANGE.finditer(match[3]))
+    # Part by part: a search would begin at each letter of a long line, and go on to its end.
+    found = (_CHANGE.fullmatch(part) for part in match[3].split(", "))
+    changes = tuple(Change(*each.groups()) for each in found if each)
     return ControlApplied(int(match[1]), int(match[2]), changes)
 
 
@@ -423,7 +430,7 @@ def foreign(text: str) -> str:
 # --- Reading ------------------------------------------------------------------------------------
 
 _ITERATION = re.compile(rf"Iteration ({_INT})(?:/({_INT}))?")
-_KEY_VALUE = re.compile(r"([A-Z][A-Za-z0-9_@/ .-]{0,60}): ?(.*)")
+_KEY_VALUE = re.compile(r"([A-Z][A-Za-z0-9_@/ .-]{0,60}): *(.*)")
 
 
 class Parser:
@@ -433,14 +440,14 @@ class Parser:
     header at the first line that is not `Key: value`.
 
     Attributes:
-        lines: Complete lines read.
+        lines: Complete lines that are done with: those of `pending` are not among them.
     """
 
     def __init__(self) -> None:
         self.lines = 0
         self._splitter = LineSplitter()
         self._open: dict[str, Any] | None = None
-        self._open_size = 0
+        self._open_size = self._open_lines = 0
         self._is_header = False
 
     @property
@@ -455,7 +462,6 @@ class Parser:
         """The events that `data` completes."""
         events: list[Event] = []
         for raw in self._splitter.feed(data):
-            self.lines += 1
             line = raw.text
             if line.startswith(FOREIGN_PREFIX) or line == FOREIGN_PREFIX.rstrip():
                 pass
@@ -464,7 +470,10 @@ class Parser:
             else:
                 events += self._line(line)
             # A block is open from its first line on.
-            self._open_size = 0 if self._open is None else self._open_size + raw.size
+            self._open_size += raw.size
+            self._open_lines += 1
+            if self._open is None:
+                self._be_done()
         return events
 
     def close(self) -> list[Event]:
@@ -472,10 +481,16 @@ class Parser:
         return self._close()
 
     def _close(self) -> list[Event]:
-        values, self._open, self._open_size = self._open, None, 0
+        values, self._open = self._open, None
+        self._be_done()
         if values is None:
             return []
         return [RunStarted(**values) if self._is_header else IterationRecord(**values)]
+
+    def _be_done(self) -> None:
+        """With every line so far."""
+        self.lines += self._open_lines
+        self._open_size = self._open_lines = 0
 
     def _line(self, line: str) -> list[Event]:
         if self._open is not None and self._continues(line):
@@ -526,8 +541,8 @@ class Parser:
 
 def _store(values: dict[str, Any], table: Mapping[str, _Line], key: str, text: str) -> None:
     line = table.get(key)
-    # Searched, not matched whole: a newer trainer may add words behind a value.
-    match = line.pattern.search(text) if line else None
+    # Not matched whole: a newer trainer may add words behind a value.
+    match = line.pattern.match(text) if line else None
     if line is None or match is None:
         values["extra"][key] = text
         return

@@ -1,11 +1,14 @@
 """The files of one run, and how they are written: whole or not at all, private to the group."""
 
+import errno
 import json
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 FILE_MODE = 0o640
 DIRECTORY_MODE = 0o750
@@ -146,15 +149,34 @@ def replace_json(path: Path, document: Mapping[str, object], *, durable: bool = 
     replace(path, (json.dumps(document, indent=1) + "\n").encode(), durable=durable)
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading; a fifo under its name would wait for its writer for ever.
+
+    Raises:
+        OSError: It is not there, cannot be read, or is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
 def read_json(path: Path) -> dict[str, object]:
     """A file's JSON object.
 
     Raises:
         FileNotFoundError: There is no such file.
+        OSError: It cannot be read.
         DocumentError: It holds something else.
     """
+    with open_regular(path) as file:
+        data = file.read()
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise DocumentError(f"{path}: not JSON ({error})") from None
     if not isinstance(document, dict):

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ from maxrl_ops.journal import Journal
 from maxrl_ops.settings import Home
 from maxrl_ops.store import Store
 
+# Of runs: what never goes down, a histogram's among them, and its series' value.
+_COUNTERS = re.compile(r'^(maxrl_\w+_(?:total|count|sum|bucket)\{.*run="one".*\}) (\S+)$', re.M)
 COMMAND = [sys.executable, "-P", "-m", "maxrl_ops.daemon"]
 
 
@@ -35,6 +38,7 @@ class Place:
 
     home: Home
     started: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+    counted: dict[str, float] = field(default_factory=dict)
 
     @property
     def env(self) -> dict[str, str]:
@@ -79,6 +83,26 @@ class Place:
                 return float(found[2])
         return None
 
+    def count(self) -> None:
+        """Every counter of a run is there again, and none has gone down since the last time."""
+
+        def found() -> dict[str, float]:
+            text = self.get("/metrics")
+            return {series: float(value) for series, value in _COUNTERS.findall(text)}
+
+        now = wait_until(found, 20, "counters of a run")
+        went_down = {
+            key: (was, now.get(key))
+            for key, was in self.counted.items()
+            if now.get(key, -1.0) < was
+        }
+        assert not went_down
+        self.counted = now
+
+    def kill(self) -> None:
+        self.started[-1].kill()
+        self.started[-1].wait()
+
     def refused(self, *arguments: str, **env: str) -> tuple[int, str]:
         """Exit code and words of a daemon that must not come up."""
         done = subprocess.run(
@@ -111,22 +135,39 @@ def test_killed_at_twenty_moments_of_a_run(place: Place) -> None:
     place.start()
     kills = sorted(rng.sample(range(5, 300), 20))
     crashes = {120: 2, 220: 3}
+
+    def kill_once_half_is_read() -> None:
+        began = time.time()
+        figure = "maxrl_tailer_last_read_timestamp_seconds"
+        wait_until(lambda: (place.sample(figure, run="one") or 0) >= began, 20, "half is read")
+        place.count()
+        place.kill()
+        trainer.amid = None
+
     for iteration in range(1, 301):
+        # Most often in the middle of what it reads all day.
+        is_amid = iteration in kills and rng.random() < 0.6
+        trainer.amid = kill_once_half_is_read if is_amid else None
         trainer.step()
         if iteration in crashes:
             trainer.begin(crashes[iteration], resumed_from=trainer.iteration - 7)
         if iteration in kills:
-            # Mostly at what it does all day, sometimes while it comes up.
-            if rng.random() < 0.7:
-                place.up()
-            place.started[-1].kill()
-            place.started[-1].wait()
+            if not is_amid and rng.random() < 0.5:
+                place.count()
+            place.kill()
             place.start()
+            # Sometimes killed again while it comes up.
+            if rng.random() < 0.3:
+                place.kill()
+                place.start()
+            else:
+                place.count()
         elif iteration % 3 == 0:
             # The trainer goes on as fast as the daemon reads: decisions are never stale.
             caught_up(place, trainer)
     last = trainer.iteration
     caught_up(place, trainer)
+    place.count()
     assert current(place) == list(range(1, last + 1))
     published = sorted(path.name for path in run.control.iterdir())
     with Journal(place.home.history) as journal:
@@ -213,11 +254,13 @@ def test_a_port_in_use(place: Place) -> None:
         assert code == 4
 
 
-@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1", "127.0.0.1:99999", ":9478", "h:-1"])
+@pytest.mark.parametrize(
+    "address", ["nonsense", "127.0.0.1", "127.0.0.1:99999", ":9478", "h:-1", "\u00e4" * 70 + ":1"]
+)
 def test_an_address_that_is_none(place: Place, address: str) -> None:
     code, words = place.refused("--listen", address)
     assert code == 2
-    assert "give HOST:PORT" in words
+    assert "is not allowed: " in words
 
 
 def test_a_history_of_somebody_else(place: Place) -> None:

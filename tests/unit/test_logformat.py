@@ -1,13 +1,17 @@
 """The log format: what is rendered reads back, however the bytes are cut."""
 
 import math
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maxrl_ops.core.run_history import RunHistory
+from maxrl_ops.core.totals import Totals
+from maxrl_ops.event_json import decode, encode
 from maxrl_ops.wire.lines import LONGEST_LINE
-from maxrl_ops.wire.logformat import Parser, foreign, render, verdict_of
+from maxrl_ops.wire.logformat import _BLOCK_KEYS, _HEADER_KEYS, Parser, foreign, render, verdict_of
 from maxrl_ops.wire.record import (
     Algorithm,
     Change,
@@ -222,6 +226,90 @@ def test_byte_by_byte_with_garbage_between() -> None:
     events = [event for i in range(len(data)) for event in parser.feed(data[i : i + 1])]
     assert events + parser.close() == parse(data)
     assert [e.iteration for e in events if isinstance(e, IterationRecord)] == [50, 100, 50]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("Loss: " + "9" * 400, {"loss": math.inf}),
+        ("Loss: " + "9" * 5000, {"loss": math.inf}),
+        ("Loss: 1e" + "9" * 5000, {"loss": math.inf}),
+        ("Loss:  4.2", {"loss": 4.2}),
+        ("Unscored: " + "9" * 19, {"unscored": None}),
+        ("Correctness: 1/" + "9" * 19, {"n_correct": None}),
+        ("Rewards above: " + "9" * 5000 + ":1 of 16", {"rewards_above": {math.inf: 1}}),
+    ],
+)
+def test_numbers_that_are_too_long_are_never_misread(line: str, told: dict[str, object]) -> None:
+    [record] = parse(f"Iteration 1\n  {line}\n".encode())
+    assert {name: getattr(record, name) for name in told} == told
+
+
+def test_an_evaluation_with_a_name_that_is_no_number_is_read_but_for_that() -> None:
+    line = b"Evaluation at 2: greedy 1%, pass@1 2%, pass@k 3%, pass@9999999 4%\n"
+    assert repr(parse(line)) == repr([Evaluated(2, 0.01, {1: 0.02}, math.nan)])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Control 1 applied at 2: " + "a" * 60_000,
+        "Control 1 applied at 2: " + "a " * 30_000,
+        "Iteration 1\n  Rewards above: " + "1" * 60_000,
+        "Iteration 1\n  Rewards above: " + "1:1 " * 15_000,
+        "Iteration 1\n  Effective samples: " + "1." * 30_000,
+        "Iteration 1\n  Time: " + "1" * 60_000,
+        "Evaluation at 1: " + "a 1" * 20_000,
+        "Evaluation at 1: a " + "1" * 60_000,
+        "Checkpoint 1: saved in " + "1" * 60_000,
+    ],
+)
+def test_a_line_that_almost_fits_costs_no_more_than_another(line: str) -> None:
+    """The daemon reads all runs in one loop: a pattern that tries all combinations stops it."""
+    before = time.process_time()
+    parse(line.encode() + b"\n")
+    # A few milliseconds; what tries combinations takes minutes to years.
+    assert time.process_time() - before < 5
+
+
+# Any value behind any key, in and between blocks: nothing may raise, here or where it is counted.
+values = st.one_of(
+    st.text(st.sampled_from("0123456789.:/%+-eE ()spassnaifTof,@k\u0663"), max_size=24),
+    st.sampled_from(
+        ["9" * 400, "9" * 5000, "1e999", "-inf%", "nan", "0/0", "1/0 (x%)", "1:1 of 0"]
+    ),
+)
+keys = st.sampled_from(sorted({*_BLOCK_KEYS, *_HEADER_KEYS, "RL Method"}))
+between = st.sampled_from(
+    [
+        "Iteration {0}/{1}",
+        "Evaluation at {0}: greedy {1}%, pass@1 {1}% +- {2}%, pass@{0} {1}%",
+        "Checkpoint {0}: saved in {1}s",
+        "Control {0} applied at {1}: {2} {1} (was {0})",
+        "Control {0} applied at 1: objective {1} (was {2}), n_samples {1} (was 8)",
+        "Control {0} rejected: {1}",
+        "Update {0} skipped: loss {1}",
+        "Run finished: {0}",
+        "RL Method: MaxRL\nBounds: {0}-{1}\nAttempt: {2}",
+        "Iteration 7\n  Loss: {0}\n  Correctness: {1}/{2}\n  Time: {0}s (sample {1}s)",
+    ]
+)
+near = st.one_of(
+    st.builds("  {}: {}".format, keys, values),
+    st.builds("{}: {}".format, keys, values),
+    st.builds(str.format, between, values, values, values),
+    st.builds(str.format, between, *[st.integers(0, 10**19).map(str)] * 3),
+)
+
+
+@given(st.lists(near, max_size=12).map("\n".join))
+def test_text_near_the_format_never_raises(text: str) -> None:
+    history, totals = RunHistory(), Totals()
+    for event in parse(f"{text}\n".encode()):
+        history.append(event)
+        totals.append(event)
+        if not isinstance(event, Unparsed):
+            assert decode(*encode(event)).__class__ is event.__class__
 
 
 ratios = st.none() | st.integers(0, 1000).map(lambda n: n / 1000)

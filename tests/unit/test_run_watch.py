@@ -270,6 +270,26 @@ def test_an_empty_file_in_the_logs_place_counts_as_a_rotation(
     assert watcher.watch.tally.rotations == 1
 
 
+def test_what_is_in_no_event_yet_is_not_counted_twice(run: RunDir, watcher: Watcher) -> None:
+    trainer = ScriptedTrainer(run)
+    trainer.begin()
+    trainer.write_foreign("some\nwords of a library")
+    trainer.step(3)
+    whole = run.log.read_bytes()
+    run.log.write_bytes(b"")
+    counted = []
+    for cut in range(0, len(whole), 11):
+        run.log.write_bytes(whole[:cut])
+        watcher.tick()
+        watcher.restart()
+        counted.append((watcher.watch.tally.bytes, watcher.watch.tally.lines))
+    run.log.write_bytes(whole)
+    watcher.tick()
+    assert counted == sorted(counted)
+    assert watcher.watch.tally.bytes == len(whole)
+    assert watcher.watch.tally.lines == whole.count(b"\n")
+
+
 def test_a_block_that_is_cut_is_taken_in_once_it_is_whole(run: RunDir, watcher: Watcher) -> None:
     trainer = ScriptedTrainer(run)
     trainer.begin()

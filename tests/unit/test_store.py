@@ -1,9 +1,13 @@
 """The history: what goes in comes out, all or nothing, and only of our own files."""
 
 import math
+import os
 import sqlite3
 import stat
-from contextlib import closing
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -290,3 +294,53 @@ def test_a_directory_in_its_place_is_refused(path: Path) -> None:
     for opened in (Store, Journal):
         with pytest.raises(HistoryError, match=r"history\.db"):
             opened(path)
+
+
+def test_a_full_disk_is_called_that(tmp_path: Path) -> None:
+    store = Store(tmp_path / "history.db")
+    run = store.run("one", "2026", "rust")
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    much = [Taken(replace(record(n), verdict="x" * 9000), 1) for n in range(1, 9)]
+    with pytest.raises(HistoryError, match="database or disk is full; see that it can be written"):
+        store.take(run, much)
+    # Room again: nothing of it was kept, and the next goes in.
+    store._db.execute(f"PRAGMA max_page_count = {pages + 1000}")
+    store.take(run, much)
+    assert len(list(store.events(run))) == 8
+    store.close()
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A directory that others may enter, unlike pytest's."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+        Path(name).chmod(0o755)
+
+
+@contextmanager
+def as_a_reader_of(directory: Path) -> Iterator[None]:
+    """As somebody who may read what lies there, and write nothing."""
+    for path in directory.iterdir():
+        path.chmod(0o444)
+    directory.chmod(0o555)
+    was = os.geteuid()
+    if was == 0:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(was)
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_whoever_may_only_read_gets_the_journal(shared: Path, is_open: bool) -> None:
+    store = Store(shared / "history.db")
+    store.take(store.run("one", "2026", "rust"), [Taken(header(), 1), Taken(DECISION, 1)])
+    if not is_open:
+        store.close()
+    with as_a_reader_of(shared), Journal(shared / "history.db") as journal:
+        assert [entry.rule for entry in journal.entries("one")] == ["LOW"]
+    store.close()

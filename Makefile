@@ -22,9 +22,11 @@ test: install system-test ## Run the test suite
 torture: install system-test ## Kill trainings, verify a thousand candidates (minutes); make test does a share
 	@PATH="$(CURDIR)/$(BIN):$$PATH" TORTURE_KILLS=50 TORTURE_CANDIDATES=1000 $(BIN)/pytest tests/torture
 
-bench: install $(PEERS)/.installed ## Measure ourselves beside our peers (minutes)
+bench: install $(PEERS)/.installed ## Measure ourselves, and beside our peers (an hour)
 	@$(BIN)/python -m benchmarks.start_to_sample
 	@$(BIN)/python -m benchmarks.verifier
+	@$(BIN)/python -m benchmarks.resume
+	@$(BIN)/python -m benchmarks.objectives
 	@$(BIN)/python -m benchmarks.trainer_vs_trl --peer-python $(PEERS)/bin/python
 
 lint: install ## ruff and mypy --strict

@@ -28,7 +28,14 @@ from trainer.difficulty import CANDIDATES, Difficulty
 from trainer.errors import ExitCode, TrainerError
 from trainer.evaluate import evaluate
 from trainer.objectives import OBJECTIVES
-from trainer.policy import Policy, choose_device, load_policy, others_memory, speaks_in_chat
+from trainer.policy import (
+    Policy,
+    choose_device,
+    choose_kernels,
+    load_policy,
+    others_memory,
+    speaks_in_chat,
+)
 from trainer.reward import profile_of
 from trainer.run_log import RunLog
 from trainer.sampler import sample
@@ -151,15 +158,17 @@ class Trainer:
 
     def _load(self, checkpoint: str, device: torch.device) -> Policy:
         config, policy = self.config, load_policy(checkpoint, device)
-        if config.gradient_checkpointing and not policy.is_llama_like:
-            raise TrainerError(
-                f"gradient_checkpointing: {policy.model.config.model_type} is not among the models "
-                f"whose layers this trainer can compute again; leave it out"
-            )
+        for key in ("gradient_checkpointing", "torch_compile"):
+            if getattr(config, key) and not policy.is_llama_like:
+                raise TrainerError(
+                    f"{key}: {policy.model.config.model_type} is not among the models whose layers "
+                    f"this trainer computes by itself; leave it out"
+                )
         return replace(
             policy,
             precision=getattr(torch, config.precision),
             is_chat=speaks_in_chat(policy, config.chat_template, is_chat_task=self.task.is_chat),
+            kernels=choose_kernels(device, torch_compile=config.torch_compile),
         )
 
     def _header(self, attempt: int, device: str, resumed_from: int | None) -> RunStarted:

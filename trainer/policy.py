@@ -1,5 +1,7 @@
 """The model: loading it, and choosing where it runs."""
 
+import os
+import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +17,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer.errors import ExitCode, TrainerError
 from trainer.llama.blocks import covers
+from trainer.llama.kernels import EAGER, Kernels, compiled
 
 # More than a driver and its context take of a GPU that nobody uses.
 _OTHERS_BYTES = 1 << 30
@@ -28,6 +31,7 @@ class Policy:
         model: Its weights are float32, whatever it computes in.
         precision: What matrices are multiplied in, for samples and for gradients.
         is_chat: A prompt is what a person says to the model, not what the model continues.
+        kernels: What computes a layer of a model that we cover.
     """
 
     model: PreTrainedModel
@@ -35,6 +39,7 @@ class Policy:
     device: torch.device
     precision: torch.dtype = torch.float32
     is_chat: bool = False
+    kernels: Kernels = EAGER
 
     def computing(self) -> AbstractContextManager[object]:
         """Within it, the model computes in its precision."""
@@ -138,6 +143,24 @@ def speaks_in_chat(policy: Policy, asked: str, *, is_chat_task: bool) -> bool:
             "never, or a checkpoint that was trained to chat"
         )
     return asked == "always" or (asked == "auto" and is_chat_task and has_template)
+
+
+def choose_kernels(device: torch.device, *, torch_compile: bool) -> Kernels:
+    """What computes the layers.
+
+    Raises:
+        TrainerError: They are to be compiled, and there is no compiler.
+    """
+    if not torch_compile:
+        return EAGER
+    # On a GPU, Triton brings its own and needs a C compiler for what calls it.
+    name = os.environ.get("CXX", "g++") if device.type == "cpu" else os.environ.get("CC", "gcc")
+    if shutil.which(name) is None:
+        raise TrainerError(
+            f"torch_compile=true needs the compiler {name!r}, which is not there: apt install g++, "
+            f"or leave it out"
+        )
+    return compiled()
 
 
 def others_memory(device: torch.device) -> str | None:

@@ -123,7 +123,9 @@ def sample(
         arguments = ([encoded[i] for i in part], count, max_new_tokens)
         with policy.computing():
             if policy.is_llama_like:
-                drawn += decode(policy.model, *arguments, sampling_temperature, watch)
+                drawn += decode(
+                    policy.model, *arguments, sampling_temperature, watch, policy.kernels
+                )
             else:
                 drawn += _generate(policy, *arguments, sampling_temperature, watch)
     completions = [

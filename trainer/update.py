@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch.nn.functional import pad
 
-from trainer.llama.logprobs import hidden_states, log_probs_of, token_log_probs
+from trainer.llama.blocks import log_probs_of
+from trainer.llama.logprobs import hidden_states, token_log_probs
 from trainer.policy import Policy
 from trainer.sampler import Completion
 
@@ -188,9 +189,19 @@ def token_stats(policy: Policy, terms: Sequence[Term], options: StepOptions) -> 
         if policy.is_llama_like:
             model: Any = policy.model
             sequences = [(c.prompt_ids, c.ids) for c in completions]
-            hidden = hidden_states(model, sequences, recompute=options.gradient_checkpointing)
+            hidden = hidden_states(
+                model,
+                sequences,
+                recompute=options.gradient_checkpointing,
+                kernels=policy.kernels,
+            )
             taken, entropies = token_log_probs(
-                hidden, model.lm_head.weight, targets, temperature, with_entropy=with_entropy
+                hidden,
+                model.lm_head.weight,
+                targets,
+                temperature,
+                with_entropy=with_entropy,
+                kernels=policy.kernels,
             )
         else:
             logits = _logits(policy, completions)

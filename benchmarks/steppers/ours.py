@@ -7,8 +7,8 @@ from random import Random
 
 from benchmarks.steppers.protocol import Work, is_right, own_work, requests
 from maxrl_ops.wire.rundir import RunDir
+from trainer import before_torch
 from trainer.config import load_config
-from trainer.loop import Trainer
 from trainer.run_log import RunLog
 from trainer.tasks.base import Prompt
 from trainer.verdict import Verdict
@@ -57,6 +57,9 @@ class Words:
 
 def main() -> None:
     """Make steps until there is no more request."""
+    before_torch.set_up(os.environ)
+    from trainer.loop import Trainer  # noqa: PLC0415 - after that, as the trainer does
+
     work = own_work()
     env = {
         "MAXRL_TASK": "arithmetic",  # replaced below
@@ -68,6 +71,7 @@ def main() -> None:
         "MAXRL_MAX_NEW_TOKENS": str(work.new_tokens),
         "MAXRL_LEARNING_RATE": "1e-6",
         "MAXRL_DEVICE": "cpu",
+        "MAXRL_TORCH_COMPILE": str(work.torch_compile).lower(),
     }
     config, _ = load_config(env)
     run = RunDir(config.run_dir)

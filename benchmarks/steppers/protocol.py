@@ -20,6 +20,7 @@ class Work:
     n_samples: int = 8
     prompt_tokens: int = 32
     new_tokens: int = 64
+    torch_compile: bool = False
 
     def prompt(self, number: int) -> str:
         """A prompt of `prompt_tokens` words of the benchmark's vocabulary."""

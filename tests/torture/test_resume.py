@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from maxrl_ops.wire.rundir import RunDir
 pytestmark = pytest.mark.slow
 
 # A share of the torture in every run of the suite; `make torture` sets the whole.
-KILLS = int(os.environ.get("TORTURE_KILLS", "3"))
+# Each of the two scenarios takes half.
+KILLS = -(-int(os.environ.get("TORTURE_KILLS", "4")) // 2)
 SETTINGS = {
     "MAXRL_TASK": "arithmetic",
     "MAXRL_SCHEDULE": "hybrid",
@@ -101,7 +103,10 @@ def run_killed(run: RunDir, rng: random.Random, kills: int) -> int:
         done += 1
 
 
-def compare(tmp_path: Path, whole: RunDir, given: tuple[Path, ...]) -> None:
+Record = Callable[[str, object], None]
+
+
+def compare(record: Record, tmp_path: Path, whole: RunDir, given: tuple[Path, ...]) -> None:
     """Kill runs that begin with `given` until there were KILLS; each tells what `whole` told."""
     seed = int(os.environ.get("TORTURE_SEED", "1"))
     rng, expected = random.Random(seed), told(whole)
@@ -116,23 +121,29 @@ def compare(tmp_path: Path, whole: RunDir, given: tuple[Path, ...]) -> None:
         kills += run_killed(run, rng, KILLS - kills)
         assert told(run) == expected, f"seed {seed}, round {round_}"
         shutil.rmtree(run.path)
+    for name, value in {"kills": kills, "runs": round_, "texts": len(expected)}.items():
+        record(name, value)
 
 
-def test_killed_at_random_points_it_replays_what_was_applied(tmp_path: Path) -> None:
+def test_killed_at_random_points_it_replays_what_was_applied(
+    tmp_path: Path, record_property: Record
+) -> None:
     """The same wishes at the same iterations, which only applied.jsonl tells."""
     whole = RunDir(tmp_path / "whole")
     run_whole(whole, wish_at=12)
     log = read(whole)
     assert "\nControl 1 applied at 7: objective maxrl (was grpo)\n" in log
     assert re.search(r"^Control 2 applied at 1[3-9]: objective grpo", log, re.M)
-    compare(tmp_path, whole, (*whole.control.iterdir(), whole.applied))
+    compare(record_property, tmp_path, whole, (*whole.control.iterdir(), whole.applied))
 
 
-def test_killed_at_random_points_it_publishes_and_applies_once(tmp_path: Path) -> None:
+def test_killed_at_random_points_it_publishes_and_applies_once(
+    tmp_path: Path, record_property: Record
+) -> None:
     """The wish is there from the start, and the planned switch is the trainer's own."""
     whole = RunDir(tmp_path / "whole")
     run_whole(whole, wish_at=None)
     log = read(whole)
     assert "\nControl 1 applied at 1: correctness_threshold 15" in log
     assert "\nControl 2 applied at 7: objective maxrl (was grpo)\n" in log
-    compare(tmp_path, whole, (whole.control / "000001.json",))
+    compare(record_property, tmp_path, whole, (whole.control / "000001.json",))

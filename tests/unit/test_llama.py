@@ -25,6 +25,7 @@ from transformers import (
 from trainer.llama import logprobs
 from trainer.llama.blocks import covers
 from trainer.llama.decode import decode
+from trainer.llama.kernels import EAGER, Kernels, compiled
 from trainer.llama.logprobs import hidden_states, token_log_probs
 
 VOCABULARY = 40
@@ -204,6 +205,34 @@ def test_gradients_are_autograds_through_transformers(
         loss = loss + 0.1 * (log_p.exp() * log_p).sum()
     for mine, theirs in zip(ours, gradients(loss), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.needs("g++")
+# Dynamo and inductor warn of their own affairs.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_compiled_it_is_the_same() -> None:
+    torch.manual_seed(3)
+    model: Any = MODELS["qwen3"]().eval()
+    first, second = prompts_of(2, 8)
+    sequences = [(first, (1, 2, 3)), (second, (4,)), (first, (5, 6, 7, 8)), (second, (9, 1))]
+    targets = torch.tensor([t for _, completion in sequences for t in completion])
+
+    def told(kernels: Kernels) -> tuple[torch.Tensor, list[torch.Tensor], list[list[int]]]:
+        hidden = hidden_states(model, sequences, kernels=kernels)
+        arguments = (hidden, model.lm_head.weight, targets, 0.8)
+        taken, entropy = token_log_probs(*arguments, with_entropy=True, kernels=kernels)
+        parameters = list(model.parameters())
+        gradients = torch.autograd.grad(taken.sum() - 0.1 * entropy.sum(), parameters)
+        with torch.inference_mode():
+            said = decode(model, [first, second], 2, 6, 0.0, never, kernels)
+        return taken.detach(), list(gradients), said
+
+    (taken, gradients, said), (fused, their_gradients, their_said) = told(EAGER), told(compiled())
+    torch.testing.assert_close(fused, taken, rtol=0, atol=1e-5)
+    for mine, theirs in zip(their_gradients, gradients, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+    assert their_said == said
 
 
 def test_what_is_not_covered_is_left_to_transformers() -> None:

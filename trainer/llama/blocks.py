@@ -1,4 +1,4 @@
-"""The arithmetic of one decoder layer, on packed rows of tokens."""
+"""The arithmetic of one decoder layer, and of what predicts a token, on packed rows of tokens."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -95,14 +95,17 @@ class Layer:
     gate_and_up: tuple[Tensor, Tensor | None]
 
     @staticmethod
-    def of(module: Any, shape: Shape) -> "Layer":
-        """The layer that transformers' `module` is; gradients flow back into its weights."""
+    def of(module: Any, shape: Shape, dtype: torch.dtype | None = None) -> "Layer":
+        """The layer that transformers' `module` is; gradients flow back into its weights.
+
+        What is side by side is cast to `dtype` once, where many steps would each cast it.
+        """
         attention, mlp = module.self_attn, module.mlp
         return Layer(
             module,
             shape,
-            _side_by_side(attention.q_proj, attention.k_proj, attention.v_proj),
-            _side_by_side(mlp.gate_proj, mlp.up_proj),
+            _side_by_side(dtype, attention.q_proj, attention.k_proj, attention.v_proj),
+            _side_by_side(dtype, mlp.gate_proj, mlp.up_proj),
         )
 
     def attend_with(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
@@ -130,8 +133,22 @@ class Layer:
         return x + out
 
 
-def _side_by_side(*modules: Any) -> tuple[Tensor, Tensor | None]:
-    weight = torch.cat([module.weight for module in modules])
+def _side_by_side(dtype: torch.dtype | None, *modules: Any) -> tuple[Tensor, Tensor | None]:
+    weight = torch.cat([module.weight for module in modules]).to(dtype)
     if modules[0].bias is None:
         return weight, None
-    return weight, torch.cat([module.bias for module in modules])
+    return weight, torch.cat([module.bias for module in modules]).to(dtype)
+
+
+def log_probs_of(
+    logits: Tensor, targets: Tensor, temperature: float, *, with_entropy: bool
+) -> tuple[Tensor, Tensor]:
+    """Log-prob of each of `targets` (tokens,) by `logits` (tokens, V), and the entropy, in nats.
+
+    The gradient of the entropy is kept only `with_entropy`.
+    """
+    log_p = torch.log_softmax(logits.float() / temperature, -1)
+    taken = log_p.gather(-1, targets[:, None]).squeeze(-1)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and with_entropy):
+        entropies = -(log_p.exp() * log_p).sum(-1)
+    return taken, entropies

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from trainer.llama.blocks import Layer, Rotation, Shape, normalise
+from trainer.llama.kernels import EAGER, Kernels
 
 # Rows and what they say so far -> which of them have ended.
 Ended = Callable[[Sequence[int], Sequence[list[int]]], Sequence[bool]]
@@ -42,6 +43,7 @@ def decode(
     max_new_tokens: int,
     sampling_temperature: float,
     ended: Ended,
+    kernels: Kernels = EAGER,
 ) -> list[list[int]]:
     """Continue each prompt `n_samples` times; a temperature of 0 decodes greedily.
 
@@ -57,9 +59,12 @@ def decode(
     padding = torch.tensor([width - len(ids) for ids in prompts], device=device)
     ids = torch.tensor([[0] * (width - len(ids)) + list(ids) for ids in prompts], device=device)
     rotation = Rotation.table(model, width + max_new_tokens)
-    layers = [Layer.of(module, Shape.of(model.config)) for module in model.model.layers]
+    is_lower = torch.is_autocast_enabled(device.type)
+    dtype = torch.get_autocast_dtype(device.type) if is_lower else None
+    shape = Shape.of(model.config)
+    layers = [Layer.of(module, shape, dtype) for module in model.model.layers]
     x = model.model.embed_tokens(ids)  # (P, width, hidden)
-    hidden, cache = _read(layers, x, padding, rotation, n_samples, max_new_tokens)
+    hidden, cache = _read(layers, x, padding, rotation, n_samples, max_new_tokens, kernels)
     padding = padding.repeat_interleave(n_samples)
     said: list[list[int]] = [[] for _ in range(len(padding))]
     running = list(range(len(said)))  # which row of `said` a row of the cache is
@@ -87,7 +92,7 @@ def decode(
                 cache.keep(kept)
         at = cache.used - padding if blocked is not None else padding.new_tensor(cache.used)
         x = model.model.embed_tokens(tokens)  # (rows, hidden)
-        hidden = _step(layers, x, rotation.at(at), cache, blocked)
+        hidden = _step(layers, x, rotation.at(at), cache, blocked, kernels)
     return said
 
 
@@ -108,6 +113,7 @@ def _read(
     rotation: Rotation,
     n_samples: int,
     max_new_tokens: int,
+    kernels: Kernels,
 ) -> tuple[Tensor, _Cache]:
     """Read the prompts (P, width): the last token's hidden state of each row, and their cache."""
     prompts, width = x.shape[:2]
@@ -119,7 +125,7 @@ def _read(
     cache = _Cache([], [], width)
     for layer in layers:
         shape = layer.shape
-        q, k, v = (part.transpose(1, 2) for part in layer.attend_with(x, here))
+        q, k, v = (part.transpose(1, 2) for part in kernels.attend_with(layer, x, here))
         for kept, new in ((cache.keys, k), (cache.values, v)):
             size = (prompts * n_samples, shape.kv_heads, width + max_new_tokens, shape.head_dim)
             whole = new.new_empty(size)
@@ -128,7 +134,8 @@ def _read(
         attended = scaled_dot_product_attention(
             q, k, v, attn_mask=seen[:, None], enable_gqa=shape.kv_heads != shape.heads
         )
-        x = layer.after_attention(x, attended.transpose(1, 2).reshape(prompts, width, -1))
+        together = attended.transpose(1, 2).reshape(prompts, width, -1)
+        x = kernels.after_attention(layer, x, together)
     return x[:, -1].repeat_interleave(n_samples, 0), cache
 
 
@@ -138,19 +145,20 @@ def _step(
     here: Rotation,
     cache: _Cache,
     blocked: Tensor | None,
+    kernels: Kernels,
 ) -> Tensor:
     """Read one more token of each row: its hidden state (rows, hidden)."""
     at = cache.used
     cache.used += 1
     for layer, keys, values in zip(layers, cache.keys, cache.values, strict=True):
-        q, keys[:, :, at], values[:, :, at] = layer.attend_with(x, here)
+        q, keys[:, :, at], values[:, :, at] = kernels.attend_with(layer, x, here)
         # The heads that share keys stand side by side, as queries of one product.
         q = q.view(len(x), layer.shape.kv_heads, -1, layer.shape.head_dim)
         scores = q @ keys[:, :, : at + 1].transpose(-1, -2) * layer.shape.head_dim**-0.5
         if blocked is not None:
             scores = scores + blocked[..., : at + 1]
         attended = scores.softmax(-1) @ values[:, :, : at + 1]
-        x = layer.after_attention(x, attended.reshape(len(x), -1))
+        x = kernels.after_attention(layer, x, attended.reshape(len(x), -1))
     return x
 
 

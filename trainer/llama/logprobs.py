@@ -14,6 +14,7 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 from trainer.llama.blocks import Layer, Rotation, Shape, normalise
+from trainer.llama.kernels import EAGER, Kernels
 
 # 64 MiB of float32, and three or four times as much while their softmax is taken.
 _LOGITS_AT_ONCE = 1 << 24
@@ -74,6 +75,7 @@ def hidden_states(
     sequences: Sequence[tuple[Sequence[int], Sequence[int]]],
     *,
     recompute: bool = False,
+    kernels: Kernels = EAGER,
 ) -> Tensor:
     """Of `sequences` (prompt, completion): the state that predicts each completion's tokens.
 
@@ -91,9 +93,9 @@ def hidden_states(
     x = embedding(batch.ids)  # (rows, hidden)
     for module in model.model.layers:
         if recompute:
-            x = _recomputed(_layer, module, shape, x, rotation, batch)
+            x = _recomputed(_layer, module, shape, x, rotation, batch, kernels)
         else:
-            x = _layer(module, shape, x, rotation, batch)
+            x = _layer(module, shape, x, rotation, batch, kernels)
     return normalise(model.model.norm, x.index_select(0, batch.predicting))
 
 
@@ -154,10 +156,12 @@ def _recomputed(function: Callable[..., Any], *arguments: Any) -> Any:
     return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
 
 
-def _layer(module: Any, shape: Shape, x: Tensor, rotation: Rotation, batch: _Batch) -> Tensor:
+def _layer(
+    module: Any, shape: Shape, x: Tensor, rotation: Rotation, batch: _Batch, kernels: Kernels
+) -> Tensor:
     layer = Layer.of(module, shape)
     grouped = layer.shape.kv_heads != layer.shape.heads
-    parts = layer.attend_with(x, rotation)
+    parts = kernels.attend_with(layer, x, rotation)
     ends = sum(batch.prompts.lengths)
     q, k, v = (batch.prompts.pad(part[:ends]) for part in parts)
     # Padding stands on the right, where causality hides it.
@@ -171,11 +175,17 @@ def _layer(module: Any, shape: Shape, x: Tensor, rotation: Rotation, batch: _Bat
             own_q, keys, values, attn_mask=batch.bias, enable_gqa=grouped
         )
         attended = torch.cat((attended, batch.completions.pack(seen)))
-    return layer.after_attention(x, attended)
+    return kernels.after_attention(layer, x, attended)
 
 
 def token_log_probs(
-    hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, *, with_entropy: bool
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    temperature: float,
+    *,
+    with_entropy: bool,
+    kernels: Kernels = EAGER,
 ) -> tuple[Tensor, Tensor]:
     """Log-prob of each of `targets` (tokens,), and the entropy of its distribution, in nats.
 
@@ -191,9 +201,10 @@ def token_log_probs(
             targets[i : i + portion],
             temperature,
             with_entropy,
+            kernels,
         )
         if len(hidden) > portion
-        else _log_probs(hidden, weight, targets, temperature, with_entropy)
+        else _log_probs(hidden, weight, targets, temperature, with_entropy, kernels)
         for i in range(0, max(1, len(hidden)), portion)
     ]
     log_probs, entropies = zip(*found, strict=True)
@@ -201,18 +212,12 @@ def token_log_probs(
 
 
 def _log_probs(
-    hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, with_entropy: bool
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    temperature: float,
+    with_entropy: bool,
+    kernels: Kernels,
 ) -> tuple[Tensor, Tensor]:
     logits = linear(hidden, weight)
-    return log_probs_of(logits, targets, temperature, with_entropy=with_entropy)
-
-
-def log_probs_of(
-    logits: Tensor, targets: Tensor, temperature: float, *, with_entropy: bool
-) -> tuple[Tensor, Tensor]:
-    """As `token_log_probs`, from logits (tokens, V) that are there."""
-    log_p = torch.log_softmax(logits.float() / temperature, -1)
-    taken = log_p.gather(-1, targets[:, None]).squeeze(-1)
-    with torch.set_grad_enabled(torch.is_grad_enabled() and with_entropy):
-        entropies = -(log_p.exp() * log_p).sum(-1)
-    return taken, entropies
+    return kernels.log_probs_of(logits, targets, temperature, with_entropy=with_entropy)

@@ -31,6 +31,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", "--timeout=3600"]
+        command += ["-o", "junit_family=xunit1"]
         tests = str(_ROOT / "tests" / "torture" / "test_resume.py")
         env = {**os.environ, "TORTURE_KILLS": str(given.kills)}
         subprocess.run([*command, tests], env=env, cwd=_ROOT, check=True)

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -130,12 +131,8 @@ class Recording(Sandbox):
 @pytest.fixture(autouse=True)
 def brief_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What runs until its limit is over in a second; an honest batch takes a fraction of it."""
-    usual, tests = build._limits(1), rust.TEST_LIMITS
-    monkeypatch.setattr(
-        build,
-        "_limits",
-        lambda _: Limits(1, 8, usual.memory, usual.file_size, usual.processes, usual.output),
-    )
+    tests = rust.TEST_LIMITS
+    monkeypatch.setattr(build, "LIMITS", replace(build.LIMITS, cpu_s=1, wall_s=8))
     monkeypatch.setattr(
         rust, "TEST_LIMITS", Limits(1, 3, tests.memory, 0, tests.processes, tests.output)
     )

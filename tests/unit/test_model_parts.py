@@ -179,7 +179,7 @@ def test_the_gradient_is_that_of_finite_differences(
 ) -> None:
     """Of loss, entropy bonus and divergence together, along a random direction."""
     config, task = job
-    groups = judge(drawn(policy, task, 8), task, "tested")
+    groups = judge(drawn(policy, task, 8), task, PROFILES["tested"])
     terms = terms_of(groups, config.initial)
     reference = load_policy(config.checkpoint, torch.device("cpu"))
     generator = torch.Generator().manual_seed(1)
@@ -219,7 +219,7 @@ def test_without_distance_to_the_reference_there_is_no_divergence(
     policy: Policy, job: tuple[Config, Task]
 ) -> None:
     config, task = job
-    terms = terms_of(judge(drawn(policy, task, 8), task, "tested"), config.initial)
+    terms = terms_of(judge(drawn(policy, task, 8), task, PROFILES["tested"]), config.initial)
     same = load_policy(config.checkpoint, torch.device("cpu"))
     with_it, result = gradients(policy, terms, StepOptions(kl_coefficient=5.0), same)
     without, plain = gradients(policy, terms, StepOptions())
@@ -506,7 +506,7 @@ def test_layers_computed_twice_give_the_same_gradients(
     if not policy.is_llama_like:
         pytest.skip("transformers' layers are not computed again")
     config, task = job
-    terms = terms_of(judge(drawn(policy, task, 8), task, "tested"), config.initial)
+    terms = terms_of(judge(drawn(policy, task, 8), task, PROFILES["tested"]), config.initial)
     once, _ = gradients(policy, terms, StepOptions())
     twice, _ = gradients(policy, terms, StepOptions(gradient_checkpointing=True))
     assert all(torch.equal(once[name], twice[name]) for name in once)

@@ -212,7 +212,7 @@ SETTINGS: Mapping[str, Setting] = {
             "torch_compile",
             "true or false",
             _boolean,
-            "Compile the model's layers: a slower first iteration, faster ones after it.",
+            "Fuse the model's layers by torch.compile: a slower start, and not faster everywhere.",
         ),
         _choice(
             "chat_template",

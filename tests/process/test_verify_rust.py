@@ -72,6 +72,8 @@ MIXED = [
     (candidate("let a: i32 = \"x\";\n    undefined + \"y\" + xs[0]"), breaks(2)),
     (candidate("let s = String::new(); let t = s; let u = s; xs[0]"), breaks()),
     (candidate("use std::cmp::Nope; xs[0]"), breaks()),
+    (candidate("fn l() -> impl Nope { 1 }\n    xs[0]"), breaks()),
+    (candidate("fn h() {}\n    fn l() -> impl h { 1 }\n    xs[0]"), breaks()),
     (candidate("vec![xs[0] xs[1]]"), breaks()),
     (candidate("let x: u8 = 300; xs[x as usize]"), breaks()),
     (candidate("xs[0] % 0"), breaks()),  # only code generation finds out

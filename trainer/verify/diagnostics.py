@@ -11,8 +11,9 @@ from typing import Any
 _FILE = re.compile(r"[ct](\d+)\.rs")
 _SUMMARY = re.compile(r"aborting due to |\d+ warnings? emitted")
 # Errors at which the compiler stops for the whole crate, before it has found what it would find in
-# other modules: missing lifetimes (up to rustc 1.65), and a trait solver that gave up.
-_STOPPING = frozenset({"E0106", "E0261", "E0262", "E0263", "E0275"})
+# other modules: missing lifetimes (up to rustc 1.65), a trait solver that gave up, and a bound that
+# names no trait.
+_STOPPING = frozenset({"E0106", "E0261", "E0262", "E0263", "E0275", "E0404", "E0405"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ system:
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || scripts/system-packages ensurepip:python3-venv
 
 system-test: system
-	@scripts/system-packages promtool:prometheus amtool:prometheus-alertmanager
+	@scripts/system-packages promtool:prometheus amtool:prometheus-alertmanager chromium:chromium
 
 clean: ## Remove the virtual environment and every cache
 	@rm -rf $(VENV) $(PEERS) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

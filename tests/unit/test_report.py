@@ -241,9 +241,8 @@ def test_a_curve_is_bounded_and_keeps_its_mean() -> None:
 
 
 def test_a_level_is_reached_when_it_is_held_twice_running() -> None:
-    assert (
-        reached([evaluated(n, p) for n, p in ((0, 0.8), (1, 0.2), (2, 0.8), (3, 0.9))], 0.75) == 3
-    )
+    told = [evaluated(n, share) for n, share in ((0, 0.8), (1, 0.2), (2, 0.8), (3, 0.9))]
+    assert reached(told, 0.75) == 3
     assert reached(told[:-1], 0.75) is None
 
 

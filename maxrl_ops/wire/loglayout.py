@@ -17,36 +17,34 @@ from maxrl_ops.wire.record import Event, IterationRecord
 ITERATION = re.compile(rf"Iteration ({INT})(?:/({INT}))?")
 KEY_VALUE = re.compile(r"([A-Z][A-Za-z0-9_@/ .-]{0,60}): *(.*)")
 
-_BEGINNING = b"Iteration "
-_BLOCK = re.compile(rb"Iteration [ -~]*\n(?:  [^ \[\n][ -~]*\n)*(?:  \[[ -~]*\]\n|(?=Iteration ))")
+_BEGINNING = "Iteration "
+_BLOCK = re.compile(r"Iteration [ -~]*\n(?:  [^ \[\n][ -~]*\n)*(?:  \[[ -~]*\]\n|(?=Iteration ))")
 _LONGEST_BLOCK = 4096
 _MOST_LAYOUTS = 8
 _MOST_PATIENCE = 1024
 
-# What stands for a value: a part of what the line-wise reader takes for one. None is ambiguous: an
-# integer ends where its digits do, and so on.
+# What stands for a value. Whatever of it int() and float() take is a value to the line-wise reader
+# too, and the same one: so no number begins with a point.
 _INT = r"(\d{1,18})"
-_FLOAT = r"([+-]?\d{1,18}(?:\.\d{1,18})?(?:e[+-]?\d{1,3})?)"
-_RATIO = r"(\d{1,3}(?:\.\d{1,9})?%)"
+_FLOAT = r"([+-]?\d[\d.e+-]{0,24})"
+_RATIO = r"(\d[\d.]{0,6}%)"
 _LEVELS = r"((?:\d{1,9}(?:\.\d{1,9})?:\d{1,18} ){1,32})"
 _WORD = r"([!-~]{1,64})"
 _WORDS = r"([!-~](?:[ -~]{0,198}[!-~])?)"
 _TO_NEXT = r"(?=Iteration \d{1,18}(?:/\d{1,18})?\n)"
 
-Reader = Callable[[bytes], Any]
+Reader = Callable[[str], Any]
+
+# Names, shares and levels of a run are few, and the same again and again.
+_name_of = lru_cache(4096)(str)
+_ratio_of = lru_cache(4096)(read_float)
+_short_float_of = lru_cache(4096)(float)
+_SHORT = 5
 
 
-def _decoded(text: bytes) -> str:
-    return text.decode("ascii")
-
-
-# Names and shares of a run are few, and the same again and again.
-_name_of = lru_cache(4096)(_decoded)
-_ratio_of = lru_cache(4096)(lambda text: read_float(_decoded(text)))
-
-
-def _levels_of(text: bytes) -> dict[float, int]:
-    return read_levels(_decoded(text))
+def _levels_of(text: str) -> dict[float, int]:
+    parts = text.replace(":", " ").split()
+    return dict(zip(map(_short_float_of, parts[::2]), map(int, parts[1::2]), strict=True))
 
 
 class _UnlikeError(Exception):
@@ -62,11 +60,11 @@ class Layout:
         self._names, self._readers = tuple(names), tuple(readers)
 
     @classmethod
-    def of(cls, block: bytes) -> "Layout | None":
+    def of(cls, block: str) -> "Layout | None":
         """The layout of a block; None where none can be made of it."""
         try:
-            parts = list(_parts(block.decode("ascii")))
-        except (_UnlikeError, UnicodeDecodeError):
+            parts = list(_parts(block))
+        except _UnlikeError:
             return None
         slots = [(name, reader) for _, name, reader in parts if name and reader]
         names, readers = [name for name, _ in slots], [reader for _, reader in slots]
@@ -74,21 +72,26 @@ class Layout:
             return None
         return cls("".join(source for source, _, _ in parts), names, readers)
 
-    def read(self, data: bytes, start: int) -> tuple[list[Event], int]:
+    def read(self, data: str, start: int) -> tuple[list[Event], int]:
         """The blocks of this layout that stand at `start`, and where they end."""
         match, names, readers = self._pattern.match, self._names, self._readers
         record = IterationRecord.of
         events: list[Event] = []
-        while found := match(data, start):
-            events.append(record(dict(zip(names, map(call, readers, found.groups()), strict=True))))
-            start = found.end()
+        try:
+            while found := match(data, start):
+                values = dict(zip(names, map(call, readers, found.groups()), strict=True))
+                events.append(record(values))
+                start = found.end()
+        except ValueError:
+            # No number, as `1.2.3`.
+            pass
         return events, start
 
 
 @lru_cache(64)
-def _compiled(pattern: str) -> re.Pattern[bytes]:
+def _compiled(pattern: str) -> re.Pattern[str]:
     """Compiled once for all runs of a trainer."""
-    return re.compile(pattern.encode())
+    return re.compile(pattern, re.ASCII)
 
 
 # --- Making one -----------------------------------------------------------------------------------
@@ -154,8 +157,10 @@ def _slot(name: str, text: str) -> _Part:
     if reader is read_levels:
         return _LEVELS, name, _levels_of
     if reader is read_float:
-        return (_RATIO, name, _ratio_of) if text.endswith("%") else (_FLOAT, name, float)
-    return _WORD, name, _decoded if name == "at" else _name_of
+        if text.endswith("%"):
+            return _RATIO, name, _ratio_of
+        return _FLOAT, name, _short_float_of if len(text) <= _SHORT else float
+    return _WORD, name, str if name == "at" else _name_of
 
 
 class Layouts:
@@ -167,7 +172,7 @@ class Layouts:
         # as many that are unlike all before it are read so.
         self._patience = self._unlike = 1
 
-    def read(self, data: bytes, start: int) -> tuple[list[Event], int, int]:
+    def read(self, data: str, start: int) -> tuple[list[Event], int, int]:
         """The blocks of known layouts that stand at `start`, where they end, and their lines."""
         events: list[Event] = []
         end = start
@@ -179,9 +184,9 @@ class Layouts:
                 break
             events += found
             end = after
-        return events, end, data.count(b"\n", start, end)
+        return events, end, data.count("\n", start, end)
 
-    def _read_known(self, data: bytes, start: int) -> tuple[list[Event], int]:
+    def _read_known(self, data: str, start: int) -> tuple[list[Event], int]:
         for place, layout in enumerate(self._known):
             events, end = layout.read(data, start)
             if events:
@@ -190,7 +195,7 @@ class Layouts:
                 return events, end
         return [], start
 
-    def _read_new(self, data: bytes, start: int) -> tuple[list[Event], int]:
+    def _read_new(self, data: str, start: int) -> tuple[list[Event], int]:
         """Learn the layout of the block that stands there, if it is time to."""
         block = _BLOCK.match(data, start)
         if block is None or len(block[0]) > _LONGEST_BLOCK:

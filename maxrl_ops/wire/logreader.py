@@ -97,7 +97,7 @@ def _is_single(line: str) -> bool:
 
 # --- Reading ------------------------------------------------------------------------------------
 
-_NEXT_BLOCK = b"\nIteration "
+_NEXT_BLOCK = "\nIteration "
 
 
 class Parser:
@@ -129,20 +129,22 @@ class Parser:
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data` completes."""
         events: list[Event] = []
+        # As many characters as bytes; a layout takes none but those of ASCII.
+        text = data.decode("latin-1")
         start = 0
         while start < len(data):
             if not self._splitter.pending:
-                start = self._take_blocks(data, start, events)
+                start = self._take_blocks(text, start, events)
             # Line by line to where the next block begins, which may be like those before.
-            end = data.find(_NEXT_BLOCK, start) + 1 or len(data)
+            end = text.find(_NEXT_BLOCK, start) + 1 or len(data)
             if end > start:
                 events += self._take_lines(data[start:end])
             start = end
         return events
 
-    def _take_blocks(self, data: bytes, start: int, events: list[Event]) -> int:
+    def _take_blocks(self, text: str, start: int, events: list[Event]) -> int:
         """Read blocks of known layouts from `start`, the beginning of a line; where they end."""
-        blocks, end, lines = self._layouts.read(data, start)
+        blocks, end, lines = self._layouts.read(text, start)
         if blocks:
             # The line that a block begins with closes whatever is open.
             events += self._close()

@@ -338,7 +338,7 @@ def doctor(
 
 
 export = typer.Typer(
-    help="Write files for the world outside: a run's best model.",
+    help="Write files for the world outside: a run's best model, Prometheus's configuration.",
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -358,6 +358,25 @@ def export_model(
     from maxrl_ops.cli.export_model import export_model as run_export  # noqa: PLC0415
 
     return run_export(name, to)
+
+
+@export.command("prometheus", epilog="Example: maxrl-ops export prometheus --to prometheus")
+def export_prometheus(
+    to: Annotated[str, typer.Option(metavar="DIR", help="Made where it does not exist.")],
+    runbooks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Where alerts link to. [default: the runbooks written to DIR]"
+        ),
+    ] = None,
+) -> int:
+    """Write a Prometheus configuration for this host, with alert rules and their runbooks.
+
+    It scrapes the daemon that runs here, else the default address.
+    """
+    from maxrl_ops.cli.export_prometheus import export_prometheus as run_export  # noqa: PLC0415
+
+    return run_export(to, runbooks)
 
 
 @app.command(epilog="Example: maxrl-ops verify sum.rs reverse.rs")

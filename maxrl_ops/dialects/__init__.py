@@ -1,7 +1,8 @@
 """Log formats: one module each, all giving the same events.
 
 A module here has a `DIALECT` and its name in `BUILT_IN`. Another package adds one by an entry point
-of the group `maxrl_ops.dialects` that names such an object. Nothing is imported before it is needed.
+of the group `maxrl_ops.dialects` that names such an object. Nothing is imported before it is
+needed.
 """
 
 from collections.abc import Iterator

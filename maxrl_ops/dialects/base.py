@@ -127,7 +127,7 @@ def unreadable(line: str, reason: str = "not readable") -> Unparsed:
 
 
 def number(text: str) -> float | None:
-    """`0.15`, `1e-05`, `-inf`, `NaN`, `12.5%` (0.125), `np.float64(0.15)`; None for anything else."""
+    """`0.15`, `-inf`, `NaN`, `12.5%` (0.125), `np.float64(0.15)`; None for anything else."""
     text = text.strip()
     if text.endswith(")"):
         text = text[text.find("(") + 1 : -1]

@@ -1,4 +1,4 @@
-"""The guide's Rust trainers: what train_maxrl and train_rl print, and the CSV that train_rl appends.
+"""The guide's Rust trainers: what train_maxrl and train_rl print, and the CSV of train_rl.
 
     Iteration 50/200
     Iteration 50 Statistics:

@@ -35,6 +35,10 @@ _SAVED = re.compile(rf".*iter[_-]({_INT})")
 _SAVING = ("Saving checkpoint", "Checkpoint saved to")
 _COMPLETE = ("  MaxRL Training Complete!", "  Training Complete!")
 
+# Of an iteration's statistics: a log that never ends one must not fill the memory.
+_MOST_TOLD = 256
+_LONGEST_TOLD = 1000
+
 _METHODS = {
     "MaxRL Configuration:": Algorithm.MAXRL,
     "  GRPO/GSPO Reinforcement Learning Training": Algorithm.GRPO,
@@ -96,8 +100,8 @@ class _Reader(LineReader):
         if self._header is not None and self._continues_header(line):
             return []
         if self._told is not None and (not line or line.startswith("  ")):
-            if pair := _PAIR.fullmatch(line):
-                self._told.append((pair[1], pair[2].strip()))
+            if len(self._told) < _MOST_TOLD and (pair := _PAIR.fullmatch(line)):
+                self._told.append((pair[1], pair[2].strip()[:_LONGEST_TOLD]))
             return []
         return self._open(line)
 

@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maxrl_ops.dialects import BUILT_IN, DialectError, Past, Reader, load
+from maxrl_ops.cli.plain import line_of
+from maxrl_ops.core.run_history import RunHistory
+from maxrl_ops.dialects import BUILT_IN, Dialect, DialectError, Past, Reader, load
+from maxrl_ops.dialects.added import load_added
 from maxrl_ops.dialects.detecting import MOST_KEPT, DetectingReader
 from maxrl_ops.event_json import encode
 from maxrl_ops.wire.record import Evaluated, Event, IterationRecord, RunStarted, Unparsed
@@ -217,6 +220,59 @@ def test_a_log_of_nobodys_is_kept_no_longer_than_64_kib() -> None:
     assert reader.dialect is None
     data = (LOGS / "verl.log").read_bytes()
     assert as_lines(reader.feed(data)) == golden_lines("verl.log")
+
+
+def test_a_log_that_goes_on_behind_its_last_word_has_not_ended() -> None:
+    log = (LOGS / "nanochat_rl.train_rl.log").read_bytes()
+    reader, history = load("nanochat_rl").open(Past()), RunHistory()
+    for event in reader.feed(log):
+        history.append(event)
+    assert history.ended is not None
+    for event in reader.feed(b"51,26.5667,2.1453,1.0000,1.0000\n"):
+        history.append(event)
+    assert (history.ended, history.iteration) == (None, 51)
+
+
+def test_a_pass_that_was_not_measured_is_left_out_of_its_line() -> None:
+    [event] = load("nanochat").open(Past()).feed(b"Step 60 | Pass@1: 0.2100\n")
+    assert line_of(event) == "evaluation at 60: pass@1 21.0%"
+
+
+# --- Other packages' ------------------------------------------------------------------------------
+
+
+def broken(_: object) -> Reader:
+    raise ZeroDivisionError("somebody's\nbug")
+
+
+BROKEN = Dialect("broken", broken, lambda line: bool(broken(line)))
+WELL = Dialect("well", load("verl").open, load("verl").tells)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("no_such_module:DIALECT", "cannot be loaded: ModuleNotFoundError"),
+        ("test_dialects:NOTHING", "cannot be loaded: AttributeError"),
+        ("test_dialects:LOGS", "is no Dialect but PosixPath"),
+    ],
+)
+def test_a_dialect_that_another_package_breaks_is_named_in_one_line(value: str, said: str) -> None:
+    with pytest.raises(DialectError, match=said) as refusal:
+        load_added("theirs", value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_error_in_another_packages_dialect_is_one_line_with_its_name() -> None:
+    added = load_added("theirs", "test_dialects:BROKEN")
+    for deed in (lambda: added.open(Past()), lambda: added.tells("a line")):
+        with pytest.raises(
+            DialectError, match=r"^dialect 'theirs' failed: ZeroDivisionError: somebody's bug$"
+        ):
+            deed()
+    data = (LOGS / "verl.log").read_bytes()
+    well = load_added("theirs", "test_dialects:WELL")
+    assert as_lines(told(well.open(Past()), [data])) == golden_lines("verl.log")
 
 
 if __name__ == "__main__":

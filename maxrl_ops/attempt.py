@@ -101,11 +101,27 @@ class Attempt:
         except (OSError, DocumentError):
             return False
 
+    def progress(self) -> tuple[object, Heartbeat | None]:
+        """What differs after any progress, and the heartbeat where there is one.
+
+        A command of somebody's own has no heartbeat: there, whatever it prints is progress.
+        """
+        try:
+            status = self._run.heartbeat.stat()
+            return (status.st_ino, status.st_mtime_ns), Heartbeat.load(self._run)
+        except (OSError, DocumentError):
+            return _size(self._run.log), None
+
     def terminate(self) -> None:
         """Ask the trainer, and it alone, to stop at its next boundary."""
         # Nothing helps against a command that became another user's.
         with suppress(PermissionError):
             processes.send_signal(self.identity, signal.SIGTERM)
+
+    def wake(self) -> None:
+        """Let a stopped trainer go on: it cannot even end otherwise."""
+        with suppress(PermissionError):
+            processes.signal_group(self.identity, signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill the trainer and its whole group."""

@@ -214,8 +214,10 @@ class Supervisor:
             State.STARTING,
             attempt=number,
             restarts=self._file.value.restarts + (number > 1),
+            stalls=self._file.value.stalls + (self._stall is not None),
             exit_reason=None,
         )
+        self._stall = None
         try:
             self._attempt = Attempt.start(self._run, self._spec, number, self._lock)
         except OSError as error:
@@ -225,7 +227,7 @@ class Supervisor:
             self._judge(Ending(error=f"cannot be started: {error}", is_permanent=True))
             return
         say(f"attempt {number} started, pid {self._attempt.identity.pid}")
-        self._watch, self._stall = StallWatch(self._tuning.stall, time.monotonic()), None
+        self._watch = StallWatch(self._tuning.stall, time.monotonic())
         self._file.change(trainer=self._attempt.identity)
         self._follow(self._attempt)
 
@@ -271,14 +273,14 @@ class Supervisor:
         attempt.wake()
 
     def _conclude(self, attempt: Attempt) -> None:
-        ending = attempt.conclude()
+        ending, lines = attempt.conclude(), attempt.last_lines()
         if self._stall is not None and self._stop_deadline is None:
             # How it died then is our own doing.
             ending = replace(ending, said=self._stall)
         self._attempt = None
-        self._judge(ending)
+        self._judge(ending, lines)
 
-    def _judge(self, ending: Ending) -> None:
+    def _judge(self, ending: Ending, lines: tuple[str, ...] = ()) -> None:
         """Enter the state that follows from how the attempt ended."""
         newest = newest_checkpoint(self._run)
         has_progress = newest > self._checkpoint
@@ -286,15 +288,21 @@ class Supervisor:
         self._checkpoint = newest
         verdict = judge(ending, stop_asked=self._stop_deadline is not None, failures=self._failures)
         seen = Exit(
-            self._file.value.attempt, utc_now(), ending.code, ending.signal_name, ending.reason
+            self._file.value.attempt,
+            utc_now(),
+            ending.code,
+            ending.signal_name,
+            ending.reason,
+            lines,
         )
+        before = tuple(replace(exit_, lines=()) for exit_ in self._file.value.exits)
         if verdict.state == State.BACKING_OFF:
             pause = backoff_seconds(self._failures, random.random())
             self._due = time.monotonic() + pause * self._tuning.backoff_scale
         self._file.become(
             verdict.state,
             trainer=None,
-            exits=(*self._file.value.exits, seen)[-_KEPT_EXITS:],
+            exits=(*before, seen)[-_KEPT_EXITS:],
             exit_reason=verdict.reason,
         )
 

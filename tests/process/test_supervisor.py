@@ -286,6 +286,29 @@ def test_our_own_trainer_runs_once_it_has_loaded(make: Make, tmp_path: Path) -> 
     assert running.run.supervisor_log.read_text() == "loading\n" * 2
 
 
+def test_a_death_is_named_by_its_last_lines_and_these_are_kept(make: Make) -> None:
+    running = make(
+        "if attempt == 3: sys.exit(0)\n"
+        "for number in range(60): print('line', number)\n"
+        "print('torch.OutOfMemoryError: CUDA out of memory. Tried' if attempt == 1 else\n"
+        "      'NCCL error in: ProcessGroupNCCL.cpp')\n"
+        "sys.stdout.flush()\n"
+        "sys.exit(1) if attempt == 1 else os.abort()"
+    )
+    running.supervise(MAXRL_OPS_BACKOFF_SCALE="1000")
+    first = running.wait_for("backing_off").exits[0]
+    assert first.reason == "CUDA out of memory (exit code 1)"
+    assert (len(first.lines), first.lines[0]) == (50, "line 11")
+    running.supervisors[-1].kill()
+    running.supervisors[-1].wait(10)
+    running.supervise()
+    state = running.ended(0)
+    assert [e.reason for e in state.exits] == [
+        "CUDA out of memory (exit code 1)", "NCCL error (aborted (SIGABRT))", "exit code 0",
+    ]  # fmt: skip
+    assert state.exits[0].lines == ()
+
+
 # --- Stalls -------------------------------------------------------------------------------------
 
 BEATS = """
@@ -347,6 +370,7 @@ def test_a_command_of_ones_own_is_not_killed_by_being_asked(make: Make) -> None:
     assert (state.state, state.attempt) == ("finished", 2)
     assert state.exits[0].signal == "SIGTERM"
     assert state.exits[0].reason == "stalled: no progress for 1 s"
+    assert (state.restarts, state.stalls) == (1, 1)
 
 
 # --- Stops --------------------------------------------------------------------------------------

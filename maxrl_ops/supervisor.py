@@ -155,6 +155,11 @@ class Supervisor:
         if before.state == State.STOPPING:
             # The trainer was told; told twice, it would leave without its checkpoint.
             self._stop_deadline = time.monotonic() + self._tuning.stop_grace
+        if self._attempt is not None and before.state == State.STALLED:
+            # Whoever found that was cut off; what is left is to end it.
+            self._stall = before.exit_reason or "stalled"
+            self._stall_told_at = time.monotonic()
+            self._stall_deadline = self._stall_told_at + self._tuning.stall_grace
         if self._attempt is not None:
             say(f"adopted the trainer, pid {self._attempt.identity.pid}")
         elif before.attempt and before.state != State.BACKING_OFF:

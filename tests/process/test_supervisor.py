@@ -679,3 +679,35 @@ def test_it_is_light() -> None:
     )
     loaded = {name.split(".")[0] for name in done.stdout.split()}
     assert not loaded & {"torch", "transformers", "typer", "rich", "trainer", "click"}
+
+
+def test_a_daemon_revives_a_dead_supervisor_which_adopts(make: Make) -> None:
+    running = make(FOREVER)
+    home = running.run.path.parents[1]
+    running.supervise()
+    trainer = killed(running)
+    daemon = subprocess.Popen(
+        [sys.executable, "-P", "-m", "maxrl_ops.daemon", "--listen", "127.0.0.1:0"],
+        env={**os.environ, "MAXRL_OPS_HOME": str(home)},
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        dead = running.supervisors[-1].pid
+
+        def revived() -> ProcessIdentity | None:
+            writer = running.state().supervisor
+            return writer if writer is not None and writer.pid != dead else None
+
+        writer = wait_until(revived, 20, "another supervisor")
+        state = running.state()
+        assert (state.trainer, state.attempt, state.state) == (trainer, 1, "running")
+        processes.send_signal(writer, signal.SIGTERM)
+        running.wait_for("stopped")
+    finally:
+        daemon.terminate()
+        _, said = daemon.communicate(timeout=20)
+    assert "its supervisor is dead, its trainer lives" in said
+    assert not processes.is_alive(trainer)
+    assert running.pids() == [trainer.pid]

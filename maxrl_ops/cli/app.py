@@ -208,6 +208,40 @@ def decisions(
     return run_decisions(name, as_json=as_json)
 
 
+@app.command(epilog="Example: maxrl-ops report rust-1 --to rust-1.html")
+def report(
+    name: RunName = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Where to. [default: NAME.html]")
+    ] = None,
+) -> int:
+    """Write a run's report: plots, decisions, evaluations, samples, set-up.
+
+    One HTML file that loads nothing from elsewhere. Without NAME: of the only active run, else of
+    the newest.
+    """
+    from maxrl_ops.cli.report import report as run_report  # noqa: PLC0415
+
+    return run_report(name, to)
+
+
+@app.command(epilog="Example: maxrl-ops compare grpo maxrl --to compare.html")
+def compare(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Two runs or more.")],
+    to: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write a page with the curves too.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Show runs beside each other: how far each came, and when it reached what.
+
+    A level is reached at the second of two evaluations in a row that have it.
+    """
+    from maxrl_ops.cli.report import compare as run_compare  # noqa: PLC0415
+
+    return run_compare(names, to, as_json=as_json)
+
+
 @app.command("set", epilog="Example: maxrl-ops set n_samples=16 learning_rate=1e-5")
 def set_values(
     changes: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="What to change.")],

@@ -265,6 +265,7 @@ class Supervisor:
             mark,
             None if beat is None else beat.iteration,
             is_paused=beat is not None and beat.phase == "pause",
+            is_loading=beat is None or beat.phase == "load",
         )
         if still is None:
             return

@@ -89,7 +89,7 @@ def _as_command_error(error: Exception) -> CommandError:
 
 
 def _report(error: CommandError) -> ExitCode:
-    from maxrl_ops.cli.printable import one_line  # noqa: PLC0415
+    from maxrl_ops.core.printable import one_line  # noqa: PLC0415
 
     sys.stderr.write(f"maxrl-ops: {one_line(str(error))}\n")
     return error.exit_code

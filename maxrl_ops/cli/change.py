@@ -11,8 +11,8 @@ from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.finding import active, is_active, named, names
 from maxrl_ops.cli.plain import line_of
-from maxrl_ops.cli.printable import one_line
 from maxrl_ops.core.in_force import CONTROLLED, InForce
+from maxrl_ops.core.printable import one_line
 from maxrl_ops.run_reader import LogReader
 from maxrl_ops.wire.control import Control, RevisionTakenError
 from maxrl_ops.wire.logformat import number

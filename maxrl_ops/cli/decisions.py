@@ -10,8 +10,9 @@ from rich.text import Text
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.finding import home, named
-from maxrl_ops.cli.printable import one_line, shown
+from maxrl_ops.cli.printable import shown
 from maxrl_ops.core.entry import Entry, changes_of
+from maxrl_ops.core.printable import one_line
 from maxrl_ops.journal import Journal
 from maxrl_ops.store import HistoryError
 

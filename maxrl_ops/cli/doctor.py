@@ -16,7 +16,8 @@ from rich.text import Text
 
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.finding import home
-from maxrl_ops.cli.printable import one_line, shown
+from maxrl_ops.cli.printable import shown
+from maxrl_ops.core.printable import one_line
 from maxrl_ops.daemon import DEFAULT_ADDRESS
 from maxrl_ops.daemon_file import running
 from maxrl_ops.settings import Home

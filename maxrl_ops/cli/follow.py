@@ -11,8 +11,8 @@ from rich.live import Live
 
 from maxrl_ops.cli.live import Sight, view
 from maxrl_ops.cli.plain import line_of
-from maxrl_ops.cli.printable import one_line
 from maxrl_ops.cli.summary import evaluations_table
+from maxrl_ops.core.printable import one_line
 from maxrl_ops.core.snapshot import RunSnapshot
 from maxrl_ops.run_reader import RunReader
 

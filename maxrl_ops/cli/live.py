@@ -9,7 +9,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from maxrl_ops.cli.printable import one_line, shown
+from maxrl_ops.cli.printable import shown
+from maxrl_ops.core.printable import one_line
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.sentence import duration
 from maxrl_ops.core.snapshot import RunSnapshot

@@ -9,7 +9,7 @@ from pathlib import Path
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.finding import is_active, meant
-from maxrl_ops.cli.printable import visible
+from maxrl_ops.core.printable import visible
 from maxrl_ops.wire.rundir import RunDir
 
 _CHUNK = 64 * 1024

@@ -2,7 +2,7 @@
 
 import math
 
-from maxrl_ops.cli.printable import one_line
+from maxrl_ops.core.printable import one_line
 from maxrl_ops.wire.record import (
     CheckpointSaved,
     ControlApplied,

@@ -1,39 +1,10 @@
-"""Text from logs, settings and file names is hostile: a model may have written it.
-
-Nothing of it may reach the terminal as a control sequence (it could retitle the window, fill the
-clipboard or hide lines), turn text around, or be taken for rich's markup.
-"""
-
-import re
+"""Hostile text for rich: plain, and never taken for its markup."""
 
 from rich.text import Text
 
-# C0 and DEL, C1, line and paragraph separators, marks that reorder or hide text, and halves of
-# surrogate pairs, which no encoder takes.
-_UNSAFE = (
-    r"\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"
-    r"\ud800-\udfff"
-)
-_CONTROL = re.compile(f"[{_UNSAFE}]")
-_SPACE = re.compile(f"[\\t\\n{_UNSAFE}]+")
-
-
-def one_line(text: str) -> str:
-    """`text` on one line: whatever is not plain becomes a space."""
-    return _SPACE.sub(" ", text).strip()
+from maxrl_ops.core.printable import one_line
 
 
 def shown(text: str, style: str = "") -> Text:
     """`text` for rich: one line, never markup."""
     return Text(one_line(text), style=style)
-
-
-def visible(text: str) -> str:
-    """`text` with its control characters spelt out, newlines and tabs kept: ESC is `^[`."""
-    return _CONTROL.sub(lambda match: _spell(ord(match[0])), text)
-
-
-def _spell(code: int) -> str:
-    if code < 0x20:
-        return f"^{chr(code + 0x40)}"
-    return "^?" if code == 0x7F else f"<U+{code:04X}>"

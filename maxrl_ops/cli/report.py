@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +16,7 @@ from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.finding import home, meant, named
 from maxrl_ops.cli.printable import shown
 from maxrl_ops.core.entry import Entry
+from maxrl_ops.core.snapshot import RunSnapshot
 from maxrl_ops.journal import Journal
 from maxrl_ops.report import one_run, several
 from maxrl_ops.report.curves import Curves
@@ -24,7 +24,7 @@ from maxrl_ops.report.one_run import Sample, Told
 from maxrl_ops.report.several import Compared
 from maxrl_ops.run_reader import RunReader
 from maxrl_ops.store import HistoryError
-from maxrl_ops.wire.documents import RunSpec, SupervisorState, utc_now
+from maxrl_ops.wire.documents import Exit, RunSpec, SupervisorState, utc_now
 from maxrl_ops.wire.logformat import exact, percent
 from maxrl_ops.wire.record import RunStarted
 from maxrl_ops.wire.rundir import DocumentError, RunDir, open_regular, replace
@@ -79,7 +79,7 @@ def _write(target: Path, content: str) -> None:
 # --- Reading --------------------------------------------------------------------------------------
 
 
-def _curves(run: RunDir) -> tuple[RunReader, Curves, Any]:
+def _curves(run: RunDir) -> tuple[RunReader, Curves, RunSnapshot]:
     """The run as its files tell it, its log folded whole."""
     curves = Curves()
     reader = RunReader(run, finding.journal())
@@ -116,7 +116,7 @@ def _entries(name: str) -> list[Entry]:
         return []
 
 
-def _exits(run: RunDir) -> tuple[Any, ...]:
+def _exits(run: RunDir) -> tuple[Exit, ...]:
     try:
         return SupervisorState.load(run).exits
     except (FileNotFoundError, DocumentError):

@@ -14,8 +14,8 @@ from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.finding import home, journal, named
 from maxrl_ops.cli.new_run import check_name, create
-from maxrl_ops.cli.printable import one_line
 from maxrl_ops.core.policy import Mode
+from maxrl_ops.core.printable import one_line
 from maxrl_ops.core.snapshot import RunSnapshot
 from maxrl_ops.daemon_file import DaemonFile
 from maxrl_ops.run_reader import LogReader, RunReader, life_of

@@ -8,7 +8,7 @@ from maxrl_ops import processes, supervisor
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.finding import active, named, names
-from maxrl_ops.cli.printable import one_line
+from maxrl_ops.core.printable import one_line
 from maxrl_ops.run_reader import Life, life_of
 from maxrl_ops.wire.documents import SupervisorState
 from maxrl_ops.wire.rundir import RunDir

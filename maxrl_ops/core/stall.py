@@ -15,7 +15,8 @@ class Limits:
 
     Attributes:
         least: Seconds that are never a stall.
-        factor: Times the longest iteration of this attempt.
+        factor: Times the longest iteration, or the longest single phase, of this attempt: an
+            evaluation comes once in many iterations, and may take as long as all of them.
         first: Seconds allowed before the first iteration is done: loading, compiling.
     """
 
@@ -34,16 +35,26 @@ class StallWatch:
         self._iteration: int | None = None
         self._began_at: float | None = None
         self._longest: float | None = None
+        # A stretch without progress that ended by itself was none, however long.
+        self._longest_phase = 0.0
+        self._counts = False
 
     @property
     def limit(self) -> float:
         """Seconds without progress that are allowed now."""
         if self._longest is None:
             return self._limits.first
-        return max(self._limits.least, self._limits.factor * self._longest)
+        longest = max(self._longest, self._longest_phase)
+        return max(self._limits.least, self._limits.factor * longest)
 
     def look(
-        self, now: float, mark: object, iteration: int | None, *, is_paused: bool
+        self,
+        now: float,
+        mark: object,
+        iteration: int | None,
+        *,
+        is_paused: bool,
+        is_loading: bool = False,
     ) -> float | None:
         """Seconds that nothing moved, once that is a stall; None while it is none.
 
@@ -52,6 +63,7 @@ class StallWatch:
             mark: Whatever differs after any progress: a phase, a block.
             iteration: The one that the trainer is at; None where nobody tells.
             is_paused: The trainer waits because somebody wants it to.
+            is_loading: It loads a model, which may take longer than anything after it.
         """
         unwatched = now - self._looked_at
         if unwatched > _LONGEST_GAP_SECONDS:
@@ -62,7 +74,10 @@ class StallWatch:
             # How long a person thinks is no iteration's length.
             self._began_at = None
         if is_paused or mark != self._mark:
+            if self._counts:
+                self._longest_phase = max(self._longest_phase, now - self._moved_at)
             self._mark, self._moved_at = mark, now
+            self._counts = not (is_paused or is_loading)
         if iteration and iteration != self._iteration:
             if self._iteration is not None and self._began_at is not None:
                 self._longest = max(self._longest or 0.0, now - self._began_at)

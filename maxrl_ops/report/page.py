@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 
-from maxrl_ops.cli.printable import one_line, visible
+from maxrl_ops.core.printable import one_line, visible
 from maxrl_ops.report.chart import Chart, legend, svg
 from maxrl_ops.report.style import SHEET
 

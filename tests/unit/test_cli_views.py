@@ -15,7 +15,7 @@ from rich.console import Console
 from maxrl_ops.cli.app import run
 from maxrl_ops.cli.live import Sight, sparkline, view
 from maxrl_ops.cli.plain import line_of
-from maxrl_ops.cli.printable import one_line, visible
+from maxrl_ops.core.printable import one_line, visible
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.snapshot import Observed, take
 from maxrl_ops.run_reader import LogReader

@@ -1,6 +1,7 @@
 """The log format: what is rendered reads back, however the bytes are cut."""
 
 import math
+import re
 import time
 
 import pytest
@@ -344,3 +345,70 @@ def test_what_is_rendered_reads_back(record: IterationRecord) -> None:
     assert [render(event) for event in events] == [
         text.encode("utf-8", "replace").decode("utf-8", "replace")
     ]
+
+
+# --- Blocks at once, and line by line ------------------------------------------------------------
+
+value = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=True).map(repr),
+    st.integers(0, 10**19).map(str),
+    st.sampled_from(["1.2.3", "1e", "1.", ".5", "+1", "-0", "1_0", "0x1", "1e+5", "\u0661", ""]),
+)
+
+
+@st.composite
+def a_log(draw: st.DrawFn) -> str:
+    """Blocks like each other but for a value here, a line there, and what stands between them."""
+    text = ""
+    for number in range(draw(st.integers(1, 12))):
+        block = (GUIDE.decode() if draw(st.booleans()) else DESIGN).replace("50/", f"{number}/", 1)
+        lines = block.split("\n")
+        match draw(st.integers(0, 7)):
+            case 0:
+                place = draw(st.integers(0, len(lines) - 1))
+                lines[place] = re.sub(r"\d[\d.]*", lambda _: draw(value), lines[place], count=1)
+            case 1:
+                del lines[draw(st.integers(0, len(lines) - 1))]
+            case 2:
+                lines.insert(draw(st.integers(0, len(lines))), draw(st.sampled_from(ODD_LINES)))
+            case 3:
+                place = draw(st.integers(0, len(lines) - 1))
+                lines.insert(place, lines[place])
+            case _:
+                pass
+        text += "\n".join(lines)
+    return text
+
+
+ODD_LINES = (
+    "| printed by a reward", "  Mood: good", "  Loss: nan", "Checkpoint 3: saved in 0.31s",
+    "  Compile: 1.0%   Compile: 2.0%", "  Tests: 50.0%    Unique: 1/2", "  Objective:  two  words ",
+    "Iteration 7", "Iteration 8/9", "Iteration 1/2 x", "RL Method: GRPO",
+    "\x1b[1m  Loss: 1", "\xe9", "\r", "  [", "",
+)  # fmt: skip
+
+
+def seen(events: list[Event]) -> list[str]:
+    """Comparable, though NaN is not NaN."""
+    return [repr(event) for event in events]
+
+
+@given(a_log(), st.lists(st.integers(1, 400), max_size=8))
+def test_blocks_read_at_once_are_those_read_line_by_line(text: str, cuts: list[int]) -> None:
+    data = text.encode()
+    by_line = Parser()
+    # Nothing is a block's beginning that comes in two pieces: no layout ever sees one.
+    slow = [event for n in range(len(data)) for event in by_line.feed(data[n : n + 1])]
+    pending = by_line.pending
+    slow += by_line.close()
+    at_once = Parser()
+    fast: list[Event] = []
+    rest = data
+    for cut in cuts:
+        fast += at_once.feed(rest[:cut])
+        rest = rest[cut:]
+    fast += at_once.feed(rest)
+    assert at_once.pending == pending
+    fast += at_once.close()
+    assert seen(fast) == seen(slow)
+    assert at_once.lines == by_line.lines

@@ -58,3 +58,26 @@ def test_time_in_which_nobody_looked_does_not_count() -> None:
     assert watch.look(1000.0, "b", 2, is_paused=False) is None
     assert looks(watch, 1001, 1004, "b", 2) is None
     assert looks(watch, 1005, 1005, "b", 2) == 5.0
+
+
+def test_an_evaluation_much_longer_than_an_iteration_is_none() -> None:
+    watch = StallWatch(LIMITS, 0.0)
+    for now in range(50):
+        assert watch.look(float(now), "load", 0, is_paused=False, is_loading=True) is None
+    # The one before training; the next comes after many short iterations, and takes twice as long.
+    assert looks(watch, 50, 69, "evaluate", 0) is None
+    for now in range(70, 90):
+        assert looks(watch, now, now, f"sample {now}", now - 69) is None
+    assert looks(watch, 90, 129, "evaluate", 20) is None
+    looks(watch, 130, 130, "sample", 21)
+    # Iteration 20 began a second before its evaluation.
+    assert watch.limit == 5 * 41.0
+
+
+def test_loading_lengthens_no_limit() -> None:
+    watch = StallWatch(LIMITS, 0.0)
+    for now in range(90):
+        watch.look(float(now), "load", 0, is_paused=False, is_loading=True)
+    for now in range(90, 93):
+        looks(watch, now, now, now, now - 89)
+    assert watch.limit == 5.0

@@ -6,140 +6,18 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from supervised import FOREVER, PREAMBLE, Make, Running
 from waiting import wait_until
 
 from maxrl_ops import locks, processes, supervisor
 from maxrl_ops.wire.control import Control, TrainingState, publish
-from maxrl_ops.wire.documents import ProcessIdentity, RunSpec, SupervisorState
-from maxrl_ops.wire.rundir import DocumentError, RunDir
-from maxrl_ops.wire.settings import Value
-
-# Every script leaves its pid, and proof that it alone trains: the lock it inherited is held, so
-# that nobody who opens the file anew can take it.
-PREAMBLE = """
-import fcntl, os, signal, subprocess, sys, time
-from pathlib import Path
-run = Path(os.environ["MAXRL_RUN_DIR"])
-attempt = int(os.environ["MAXRL_OPS_ATTEMPT"])
-os.fstat(int(os.environ["MAXRL_OPS_LOCK_FD"]))
-with (run / "run.lock").open() as lock:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        locked = "unlocked"
-    except BlockingIOError:
-        locked = "locked"
-with (run / "pids").open("a") as pids:
-    pids.write(f"{os.getpid()} {locked}\\n")
-def checkpoint(iteration):
-    path = run / "checkpoints" / f"{iteration:06d}"
-    path.mkdir(parents=True)
-    (path / "COMPLETE").touch()
-"""
-FOREVER = "print('training', flush=True); time.sleep(600)"
-
-
-@dataclass
-class Running:
-    """A run, and every supervisor that a test started for it."""
-
-    run: RunDir
-    supervisors: list["subprocess.Popen[str]"] = field(default_factory=list)
-
-    def supervise(self, **env: str) -> "subprocess.Popen[str]":
-        started = subprocess.Popen(
-            [sys.executable, "-P", "-m", "maxrl_ops.supervisor", str(self.run.path)],
-            env={**os.environ, "MAXRL_OPS_BACKOFF_SCALE": "0.01", **env},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.supervisors.append(started)
-        return started
-
-    def state(self) -> SupervisorState:
-        return SupervisorState.load(self.run)
-
-    def is_in(self, state: str) -> bool:
-        try:
-            return self.state().state == state
-        except FileNotFoundError:
-            return False
-
-    def wait_for(self, state: str) -> SupervisorState:
-        wait_until(lambda: self.is_in(state), 20, f"state {state}")
-        return self.state()
-
-    def wait_for_training(self) -> SupervisorState:
-        """Wait until the script does what it is there for, its preparations behind it."""
-        wait_until(lambda: "training" in self.log(), 20, "a trainer that trains")
-        return self.wait_for("running")
-
-    def log(self) -> str:
-        return self.run.log.read_text() if self.run.log.exists() else ""
-
-    def pids(self) -> list[int]:
-        """Every trainer there ever was; all of them held the lock."""
-        lines = (self.run.path / "pids").read_text().splitlines()
-        assert all(line.endswith(" locked") for line in lines)
-        return [int(line.split()[0]) for line in lines]
-
-    def ended(self, code: int) -> SupervisorState:
-        """Wait for the last supervisor's end with `code`; the state it left."""
-        last = self.supervisors[-1]
-        out, err = last.communicate(timeout=30)
-        assert (last.returncode, out) == (code, ""), err
-        assert "Traceback" not in err
-        state = self.state()
-        assert state.trainer is None
-        # Nobody holds anything any more.
-        for path in (self.run.lock, self.run.supervisor_lock):
-            os.close(locks.acquire(path))
-        return state
-
-
-Make = Callable[..., Running]
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[Running] = []
-
-    def run_of(
-        script: str, *, command: tuple[str, ...] | None = None, **settings: Value
-    ) -> Running:
-        run = RunDir(tmp_path / "runs" / f"run-{len(made)}")
-        run.control.mkdir(parents=True)
-        (run.path / "script.py").write_text(PREAMBLE + script)
-        own = (sys.executable, str(run.path / "script.py")) if command is None else command
-        spec = RunSpec(run.name, "job", settings, own, "2026-11-22T13:30:05Z")
-        spec.save(run)
-        made.append(Running(run))
-        return made[-1]
-
-    yield run_of
-    for running in made:
-        _bury(running)
-
-
-def _bury(running: Running) -> None:
-    """Leave nothing alive, whatever the test came to."""
-    for process in running.supervisors:
-        process.kill()
-        process.communicate()
-    try:
-        state = running.state()
-    except (FileNotFoundError, DocumentError):
-        return
-    if state.trainer is not None:
-        processes.signal_group(state.trainer, signal.SIGKILL)
-
+from maxrl_ops.wire.documents import ProcessIdentity, SupervisorState
+from maxrl_ops.wire.rundir import RunDir
 
 # --- Ends and restarts --------------------------------------------------------------------------
 
@@ -307,70 +185,6 @@ def test_a_death_is_named_by_its_last_lines_and_these_are_kept(make: Make) -> No
         "CUDA out of memory (exit code 1)", "NCCL error (aborted (SIGABRT))", "exit code 0",
     ]  # fmt: skip
     assert state.exits[0].lines == ()
-
-
-# --- Stalls -------------------------------------------------------------------------------------
-
-BEATS = """
-import faulthandler
-faulthandler.register(signal.SIGUSR1, (run / "stacks.log").open("a"))
-def beat(phase, iteration):
-    aside = run / "aside"
-    aside.write_text('{"phase": "%s", "iteration": %d, "since": "2026-11-22T13:30:05Z"}'
-                     % (phase, iteration))
-    aside.replace(run / "heartbeat.json")
-if attempt == 2: sys.exit(0)
-beat("load", 0)
-if (run / "slow").exists(): time.sleep(3)
-for iteration in (1, 2, 3):
-    beat("sample", iteration)
-    time.sleep(0.3)
-beat("verify", 3)
-print("training", flush=True)
-"""
-SHORT = {
-    "MAXRL_OPS_STALL_SECONDS": "1", "MAXRL_OPS_STALL_FACTOR": "2",
-    "MAXRL_OPS_STALL_GRACE_SECONDS": "0.5",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "standstill",
-    [
-        "os.kill(os.getpid(), signal.SIGSTOP); time.sleep(600)",
-        "time.sleep(600)",
-        "import threading; lock = threading.Lock(); lock.acquire(); lock.acquire()",
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)",
-    ],
-)
-def test_a_standstill_is_ended_and_started_again(
-    make: Make, tmp_path: Path, standstill: str
-) -> None:
-    package = tmp_path / "path" / "trainer"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    (package / "__main__.py").write_text(PREAMBLE + BEATS + standstill)
-    running = make("", command=())
-    # It is no stall to be slow at first.
-    (running.run.path / "slow").touch()
-    running.supervise(PYTHONPATH=str(package.parent), **SHORT)
-    state = running.ended(0)
-    assert (state.state, state.attempt, state.restarts) == ("finished", 2, 1)
-    reason = state.exits[0].reason
-    assert reason.startswith("stalled: no progress for 1 s in phase verify of iteration 3"), reason
-    told = running.run.stacks.read_text()
-    assert f"stalled: pids {running.pids()[0]}" in told
-    assert "__main__.py" in told
-
-
-def test_a_command_of_ones_own_is_not_killed_by_being_asked(make: Make) -> None:
-    running = make("print('training', flush=True)\nif attempt == 1: time.sleep(600)")
-    running.supervise(MAXRL_OPS_STALL_START_SECONDS="1", MAXRL_OPS_STALL_GRACE_SECONDS="0.5")
-    state = running.ended(0)
-    assert (state.state, state.attempt) == ("finished", 2)
-    assert state.exits[0].signal == "SIGTERM"
-    assert state.exits[0].reason == "stalled: no progress for 1 s"
-    assert (state.restarts, state.stalls) == (1, 1)
 
 
 # --- Stops --------------------------------------------------------------------------------------

@@ -330,7 +330,7 @@ class RunWatch:
         """Why a decision is not to be published any more."""
         if is_over:
             return "the run is over"
-        if at > decision.iteration + self._policy.stale_after:
+        if at > decision.iteration + self._policy.limits.stale_after:
             return f"the run had come to iteration {at} when this was decided"
         later = control.revisions(self.run.control, above=decision.base_revision)
         return f"revision {later[-1]} came first" if later else None

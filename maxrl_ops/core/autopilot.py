@@ -273,7 +273,7 @@ def _iterate(state: State, record: IterationRecord, policy: Policy, *, deciding:
         rows=state.rows if row is None else (*state.rows, row)[-MOST_ROWS:],
     )
     state, silence = _missed_answers(state, policy)
-    stats = measure(state.rows, policy.windows, policy.least_effective, policy.z) if row else None
+    stats = measure(state.rows, policy.window.sizes, policy.window.least_effective, policy.window.z) if row else None
     if stats is None:
         # Verdicts in a row end where there is none.
         state = replace(state, streaks={})
@@ -296,11 +296,11 @@ def _missed_answers(state: State, policy: Policy) -> Step:
         for flying in state.in_flight
         if flying.published_at is not None
         and not flying.is_unconfirmed
-        and state.iteration > flying.published_at + policy.unconfirmed_after
+        and state.iteration > flying.published_at + policy.limits.unconfirmed_after
     ]
     if not missed:
         return state, ()
-    because = f"no answer within {policy.unconfirmed_after} iterations"
+    because = f"no answer within {policy.limits.unconfirmed_after} iterations"
     at, known = state.iteration, state.in_force.known()
     in_flight = tuple(
         replace(flying, is_unconfirmed=True) if flying in missed else flying
@@ -325,8 +325,8 @@ _SILENT = ("silent", "the log tells no reference correctness")
 def _no_verdict(state: State, policy: Policy) -> tuple[str, str]:
     on = f" on revision {state.revision}" if state.revision else ""
     return "window", (
-        f"a verdict{on} needs at least {policy.windows[0]} iterations "
-        f"and {number(policy.least_effective)} independent samples"
+        f"a verdict{on} needs at least {policy.window.sizes[0]} iterations "
+        f"and {number(policy.window.least_effective)} independent samples"
     )
 
 
@@ -349,7 +349,7 @@ def _with_verdicts(state: State, situation: Situation, policy: Policy) -> State:
         evaluated[name] = evaluated.get(name, 0) + 1
         streaks[name] = state.streaks.get(name, 0) + 1 if rule.holds(stats, policy) else 0
         still_fires = name in state.firing and not rule.clears(stats, policy)
-        if streaks[name] >= policy.dwell or still_fires:
+        if streaks[name] >= policy.low.dwell or still_fires:
             firing.add(name)
     return replace(state, streaks=streaks, firing=frozenset(firing), evaluated=evaluated)
 
@@ -409,8 +409,8 @@ def _objection(
 ) -> tuple[str, str] | None:
     """What stands against a change by that rule now: its key and words."""
     at, width = state.iteration, len(stats.rows)
-    settled = state.revision_since + policy.settle + width
-    cooled = at if state.changed_at is None else state.changed_at + policy.cooldown
+    settled = state.revision_since + policy.limits.settle + width
+    cooled = at if state.changed_at is None else state.changed_at + policy.limits.cooldown
     left = None if state.target_iterations is None else state.target_iterations - at
     flying = max(state.in_flight, key=lambda each: each.is_unconfirmed, default=None)
     objections = (
@@ -436,14 +436,14 @@ def _objection(
         ),
         (at < cooled, "cooldown", f"cooldown until iteration {cooled}"),
         (
-            state.decided >= policy.most_changes,
+            state.decided >= policy.limits.most_changes,
             "budget",
             f"{state.decided} changes were made in this run, that is all it gets",
         ),
         (
-            left is not None and left < policy.least_left,
+            left is not None and left < policy.limits.least_left,
             "late",
-            f"{left} iterations are left, {policy.least_left} are needed",
+            f"{left} iterations are left, {policy.limits.least_left} are needed",
         ),
     )
     return next(((key, words) for holds, key, words in objections if holds), None)

@@ -89,10 +89,10 @@ def _lower_threshold(situation: Situation, policy: Policy) -> Plan | str:
     if live is None or not math.isfinite(live) or bounds is None:
         return "the log does not tell the threshold and its bounds"
     empty = sum(row.n_correct == 0 for row in rows) / len(rows)
-    if empty < policy.least_empty:
+    if empty < policy.low.least_empty:
         return (
             f"{empty:.0%} of the iterations had no sample above the threshold {number(live)}, "
-            f"{policy.least_empty:.0%} are needed"
+            f"{policy.low.least_empty:.0%} are needed"
         )
     total = sum(row.rewards_of or 0 for row in rows)
     if not total:
@@ -100,7 +100,7 @@ def _lower_threshold(situation: Situation, policy: Policy) -> Plan | str:
     admitted = sum(row.rewards_above.get(live, row.n_correct or 0) for row in rows)
     for candidate in _levels_below(live, situation):
         gain = (sum(row.rewards_above[candidate] for row in rows) - admitted) / total
-        if gain >= policy.least_gain:
+        if gain >= policy.low.least_gain:
             return Plan(
                 {"correctness_threshold": candidate},
                 f"{empty:.0%} of these iterations had no sample above the threshold "
@@ -109,7 +109,7 @@ def _lower_threshold(situation: Situation, policy: Policy) -> Plan | str:
             )
     return (
         f"no threshold from {number(bounds[0])} to {number(live)} would admit "
-        f"{policy.least_gain:.0%} more of the rewards"
+        f"{policy.low.least_gain:.0%} more of the rewards"
     )
 
 
@@ -135,19 +135,19 @@ def _hand_over(situation: Situation, _: Policy) -> Plan | str:
 RULES: tuple[Rule, ...] = (
     Rule(
         "LOW",
-        holds=lambda stats, policy: stats.interval.upper < policy.low_below,
-        clears=lambda stats, policy: stats.interval.lower > policy.low_clears_above,
+        holds=lambda stats, policy: stats.interval.upper < policy.low.below,
+        clears=lambda stats, policy: stats.interval.lower > policy.low.clears_above,
         bound=lambda stats: f"upper bound {stats.interval.upper:.2f}",
         ladder=(Rung("threshold", _lower_threshold),),
         waits=lambda stats, policy: (
-            stats.slope is not None and stats.slope.is_rising(policy.rising_errors)
+            stats.slope is not None and stats.slope.is_rising(policy.low.rising_errors)
         ),
     ),
     # The guide's option 3: once most samples are right, learn from those alone.
     Rule(
         "ADAPT",
-        holds=lambda stats, policy: stats.interval.lower > policy.adapt_above,
-        clears=lambda stats, policy: stats.interval.upper < policy.adapt_above,
+        holds=lambda stats, policy: stats.interval.lower > policy.adapt.above,
+        clears=lambda stats, policy: stats.interval.upper < policy.adapt.above,
         bound=lambda stats: f"lower bound {stats.interval.lower:.2f}",
         ladder=(Rung("objective", _hand_over),),
         concerns=lambda situation: (

@@ -417,7 +417,7 @@ def test_who_folds_the_past_again_goes_on_as_if_never_stopped(cut: int) -> None:
 
 
 def test_the_past_is_not_decided_anew_under_another_policy() -> None:
-    milder = replace(POLICY, low_below=0.1)
+    milder = replace(POLICY, low=replace(POLICY.low, below=0.1))
     state, outputs = fold([header(), *low(1, 24)])
     again = autopilot.State()
     for event in [header(), *low(1, 24), *decisions(outputs)]:
@@ -432,7 +432,7 @@ def test_whatever_happens_at_most_three_changes(rows: list[tuple[int, int]]) -> 
     for n, (correct, live) in enumerate(rows, 1):
         events.append(replace(record(n, correct, iterations=1000), n_correct=min(live, correct)))
     _, outputs = fold(events)
-    assert len(decisions(outputs)) <= POLICY.most_changes
+    assert len(decisions(outputs)) <= POLICY.limits.most_changes
 
 
 INPUTS = st.one_of(

@@ -273,7 +273,11 @@ def _iterate(state: State, record: IterationRecord, policy: Policy, *, deciding:
         rows=state.rows if row is None else (*state.rows, row)[-MOST_ROWS:],
     )
     state, silence = _missed_answers(state, policy)
-    stats = measure(state.rows, policy.window.sizes, policy.window.least_effective, policy.window.z) if row else None
+    stats = (
+        measure(state.rows, policy.window.sizes, policy.window.least_effective, policy.window.z)
+        if row
+        else None
+    )
     if stats is None:
         # Verdicts in a row end where there is none.
         state = replace(state, streaks={})

@@ -21,11 +21,11 @@ from maxrl_ops.core.decision import (
     Input,
     Output,
     Published,
+    Scalar,
     Superseded,
 )
 from maxrl_ops.core.in_force import CONTROLLED, InForce, with_changes
 from maxrl_ops.core.policy import Mode, Policy
-from maxrl_ops.core.rules import Scalar
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.totals import Totals
 from maxrl_ops.dialects import DIALECTS

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from maxrl_ops.core.policy import Mode
-from maxrl_ops.core.rules import Scalar
 from maxrl_ops.wire.record import Event
+
+Scalar = float | int | str
 
 
 @dataclass(frozen=True, slots=True)

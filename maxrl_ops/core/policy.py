@@ -56,7 +56,7 @@ class Window:
     least_effective: float = _of(100.0, 10, 10_000, "independent samples that a verdict needs")
     z: float = _of(2.24, 1, 5, "half width of the intervals, in standard errors")
     design_effect_rows: int = _of(100, 20, 1000, "newest iterations the design effect comes from")
-    slope_rows: int = _of(60, 10, 1000, "newest iterations the slope comes from")
+    slope_rows: int = _of(200, 10, 1000, "newest iterations the slope comes from")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,12 @@ class Low:
     dwell: int = _of(5, 1, 1000, "fires when its condition has held for so long")
     rising_errors: float = _of(
         2.0, 0, 10, "a slope positive by more than so many standard errors is learning"
+    )
+    patience: int = _of(
+        150, 0, 100_000, "no change before so many iterations, unless the run is starved"
+    )
+    starved: float = _share(
+        0.50, "share of the window's iterations without a sample above the live threshold that is"
     )
     least_gain: float = _share(0.10, "share of the rewards that a lower threshold must admit more")
     least_empty: float = _share(
@@ -192,6 +198,7 @@ class Hacking:
     least_rise: float = _share(0.05, "rise of the compile rate that counts at all")
     halved: float = _share(0.50, "length or unique share fell to this of what it was")
     trivial: float = _share(0.20, "share of trivial completions")
+    window: int = _of(40, 10, 1000, "newest iterations, held against the run's first so many")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +208,11 @@ class Judging:
     before: int = _of(40, 10, 1000, "iterations before the change")
     after: int = _of(40, 10, 1000, "iterations after it")
     z: float = _of(1.96, 1, 5, "half width of the intervals, in standard errors")
+    least_before: int = _of(20, 5, 1000, "iterations before the change that are enough")
+    trend_rows: int = _of(60, 10, 1000, "iterations before the change that its trend comes from")
+    falling_errors: float = _of(
+        2.0, 0, 10, "a slope negative by more than so many standard errors goes on by itself"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,108 +1,158 @@
-"""The iterations that a verdict is made on: those of one control revision, the newest ones."""
+"""The iterations that a verdict is made on: those of one control revision, the newest ones.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+What the log tells is added up as it comes. Any window is then the difference of two sums, exact
+since all of them are whole numbers, and costs the same whatever its length.
+"""
 
-from maxrl_ops.core.stats import Interval, Slope, design_effect, slope, wilson
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from maxrl_ops.core.policy import Window
+from maxrl_ops.core.stats import UNIT, Counts, Interval, Line, Slope, design_effect, slope, wilson
 from maxrl_ops.wire.record import IterationRecord
 
-# What the design effect is estimated from, and hence all that anybody keeps.
-MOST_ROWS = 100
-_SLOPE_ROWS = 60
+# As many as the widest window that a policy may ask for: all that anybody looks at.
+MOST_ROWS = 1000
+_KEPT = 1200
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What the rules look at of one iteration.
+class Sums(NamedTuple):
+    """Sums over all iterations up to one: of successes, trials, shares (in UNIT) and numbers.
 
     Attributes:
-        n_correct: Correct samples at the live threshold, None where the log is silent.
-        reference_correct: Correct samples at the reference threshold.
-        reference_total: Of so many; above 0.
-        rewards_above: How many of `rewards_of` rewards lie above each level of the task's grid.
+        k, n: Correct samples and samples.
+        s, ss: Shares and their squares.
+        x, xx, xs: Iterations, their squares, and their products with the share.
     """
 
-    iteration: int
-    n_correct: int | None
-    reference_correct: int
-    reference_total: int
-    rewards_above: Mapping[float, int]
-    rewards_of: int | None
-
-    @property
-    def correctness(self) -> float:
-        """At the reference threshold, 0 to 1."""
-        return self.reference_correct / self.reference_total
+    k: int
+    n: int
+    s: int
+    ss: int
+    x: int
+    xx: int
+    xs: int
 
 
-def row_of(record: IterationRecord) -> Row | None:
-    """The record's row; None where it does not tell correctness at the reference threshold."""
-    if record.reference_correct is None or not record.reference_total:
-        return None
-    # A log may write anything: more correct samples than samples are no observation.
-    if record.reference_correct > record.reference_total:
-        return None
-    return Row(
-        record.iteration,
-        record.n_correct,
-        record.reference_correct,
-        record.reference_total,
-        record.rewards_above,
-        record.rewards_of,
-    )
+_NOTHING = Sums(0, 0, 0, 0, 0, 0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class WindowStats:
-    """Correctness at the reference threshold over the newest iterations of one revision.
+@dataclass(slots=True)
+class Rows:
+    """Iterations of one revision, oldest first, and the sums up to each.
 
     Attributes:
-        rows: The iterations pooled, oldest first.
+        records: At most `_KEPT`, at least the newest MOST_ROWS there were.
+        sums: One more than records: before the first, and behind each.
+        count: How many there were in this revision, forgotten ones too.
+    """
+
+    records: list[IterationRecord] = field(default_factory=list)
+    sums: list[Sums] = field(default_factory=lambda: [_NOTHING])
+    count: int = 0
+
+    def append(self, record: IterationRecord, k: int, n: int) -> None:
+        """Take an iteration in: `k` of `n` samples were correct, `n` > 0."""
+        share = (2 * k * UNIT + n) // (2 * n)
+        at = record.iteration
+        before = self.sums[-1]
+        self.records.append(record)
+        self.sums.append(
+            Sums(
+                before[0] + k,
+                before[1] + n,
+                before[2] + share,
+                before[3] + share * share,
+                before[4] + at,
+                before[5] + at * at,
+                before[6] + at * share,
+            )
+        )
+        self.count += 1
+        if len(self.records) > _KEPT:
+            del self.records[:-MOST_ROWS], self.sums[: -MOST_ROWS - 1]
+
+    def clear(self) -> None:
+        """Forget all: a revision begins."""
+        self.records, self.sums, self.count = [], [_NOTHING], 0
+
+    def rewind(self, first: int) -> None:
+        """Without the iterations from `first` on."""
+        while self.records and self.records[-1].iteration >= first:
+            del self.records[-1], self.sums[-1]
+            self.count -= 1
+
+    def newest(self, rows: int) -> Sequence[IterationRecord]:
+        """The newest `rows` records, or all there are."""
+        return self.records[-rows:]
+
+    def counts(self, rows: int, until: int | None = None) -> Counts:
+        """Sums over the newest `rows` iterations, of all or of the first `until` that are kept."""
+        last = len(self.records) if until is None else until
+        rows = min(rows, last)
+        low, high = self.sums[last - rows], self.sums[last]
+        return Counts(rows, high[0] - low[0], high[1] - low[1], high[2] - low[2], high[3] - low[3])
+
+    def slope(self, rows: int) -> Slope | None:
+        """Of correctness over iterations, over the newest `rows`."""
+        rows = min(rows, len(self.records))
+        low, high = self.sums[-1 - rows], self.sums[-1]
+        return slope(
+            Line(
+                rows,
+                high.x - low.x,
+                high.xx - low.xx,
+                high.xs - low.xs,
+                high.s - low.s,
+                high.ss - low.ss,
+            )
+        )
+
+
+class WindowStats(NamedTuple):
+    """Correctness over the newest iterations of one revision.
+
+    Attributes:
+        rows: How many iterations are pooled.
         samples: How many samples they have.
         correctness: Share of correct ones, 0 to 1.
         design_effect: Of samples that are alike; 1 where they are not.
         effective: `samples` / `design_effect`.
-        interval: Of `correctness`.
-        slope: Of correctness over iterations; None where it cannot be told.
+        lower, upper: The interval of `correctness`.
     """
 
-    rows: Sequence[Row]
+    rows: int
     samples: int
     correctness: float
     design_effect: float
     effective: float
-    interval: Interval
-    slope: Slope | None
+    lower: float
+    upper: float
+
+    @property
+    def interval(self) -> Interval:
+        """Of `correctness`."""
+        return Interval(self.lower, self.upper)
 
 
-def effective_samples(rows: Sequence[Row], effect: float) -> float:
-    """Independent samples that these rows are worth."""
-    return sum(row.reference_total for row in rows) / effect
-
-
-def measure(
-    rows: Sequence[Row], sizes: Sequence[int], least_effective: float, z: float
-) -> WindowStats | None:
-    """Pool the shortest of `sizes` newest rows that is worth `least_effective` samples.
-
-    Returns:
-        None while there are too few.
-    """
-    effect = design_effect([(r.reference_correct, r.reference_total) for r in rows[-MOST_ROWS:]])
-    for size in sizes:
-        pooled = rows[-size:]
-        effective = effective_samples(pooled, effect)
-        if len(pooled) == size and effective >= least_effective:
-            correct = sum(row.reference_correct for row in pooled)
-            samples = sum(row.reference_total for row in pooled)
-            recent = [(float(r.iteration), r.correctness) for r in rows[-_SLOPE_ROWS:]]
-            return WindowStats(
-                rows=pooled,
-                samples=samples,
-                correctness=correct / samples,
-                design_effect=effect,
-                effective=effective,
-                interval=wilson(correct / samples, effective, z),
-                slope=slope(recent),
-            )
+def measure(rows: Rows, window: Window) -> WindowStats | None:
+    """Pool the shortest of the window's sizes that is worth enough samples; None while none is."""
+    sums = rows.sums
+    have = len(sums) - 1
+    if have < window.sizes[0]:
+        return None
+    effect = design_effect(rows.counts(window.design_effect_rows))
+    needed = window.least_effective * effect
+    newest = sums[-1]
+    for size in window.sizes:
+        if size > have:
+            return None
+        oldest = sums[have - size]
+        samples = newest[1] - oldest[1]
+        if samples >= needed:
+            correctness = (newest[0] - oldest[0]) / samples
+            effective = samples / effect
+            lower, upper = wilson(correctness, effective, window.z)
+            return WindowStats(size, samples, correctness, effect, effective, lower, upper)
     return None

@@ -78,7 +78,7 @@ def _iterate(
     if state.in_flight:
         _miss_answers(state, policy, outputs)
     if not _append(state, record, policy):
-        state.streaks = {}
+        state.streaks.clear()
         verdicts.say(state, "all", "silent", lambda: _SILENT, outputs)
         return
     stats = measure(state.rows, policy.window)

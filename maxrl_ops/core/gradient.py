@@ -18,6 +18,7 @@ class Gradient:
         ordered: The same, in order of size.
         z: How far the newest lay from those before it; None while there is no verdict.
         spikes: Whether each of the newest was one.
+        spiking: How many of them were.
         drift: Cumulative sum of z above the slack (CUSUM). Source: Page, Continuous Inspection
             Schemes, Biometrika 41 (1954).
     """
@@ -26,6 +27,7 @@ class Gradient:
     ordered: list[float] = field(default_factory=list)
     z: float | None = None
     spikes: deque[bool] = field(default_factory=deque)
+    spiking: int = 0
     drift: float = 0.0
 
     def append(self, norm: float, policy: Unstable) -> None:
@@ -38,6 +40,7 @@ class Gradient:
             self.spikes.append(z > policy.spike)
             if len(self.spikes) > policy.spikes_within:
                 self.spikes.popleft()
+            self.spiking = sum(self.spikes)
             step = max(-policy.drift_clip, min(z, policy.drift_clip)) - policy.drift_slack
             self.drift = max(0.0, self.drift + step)
         self.values.append(value)
@@ -45,10 +48,6 @@ class Gradient:
         if len(self.values) > policy.baseline:
             del self.ordered[bisect_left(self.ordered, self.values.popleft())]
 
-    def is_spiking(self, policy: Unstable) -> bool:
-        """Whether enough of the newest values were spikes."""
-        return sum(self.spikes) >= policy.spikes
-
     def is_unstable(self, policy: Unstable) -> bool:
         """Spikes, or a drift to act on."""
-        return self.drift > policy.drift_act or self.is_spiking(policy)
+        return self.spiking >= policy.spikes or self.drift > policy.drift_act

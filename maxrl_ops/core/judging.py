@@ -64,7 +64,7 @@ def before(rows: Rows, policy: Policy) -> Before | None:
     return Before(
         Proportion(counts.k / counts.n, counts.n / effect),
         rows.slope(judging.trend_rows),
-        _centre(rows, counts.rows),
+        rows.centre(counts.rows),
     )
 
 
@@ -77,7 +77,7 @@ def judge(trial: Trial, rows: Rows, iteration: int, policy: Policy) -> Judged:
     effect = design_effect(rows.counts(policy.window.design_effect_rows))
     after = Proportion(counts.k / counts.n, counts.n / effect)
     plain = newcombe(trial.before.seen, after, policy.judging.z)
-    distance = _centre(rows, counts.rows) - trial.before.centre
+    distance = rows.centre(counts.rows) - trial.before.centre
     verdict = _verdict(trial.before, after, plain, distance, policy)
     evidence: dict[str, Scalar] = {
         "before": short(trial.before.seen.p),
@@ -137,10 +137,6 @@ def _at_old_threshold(trial: Trial, rows: Rows, count: int) -> dict[str, Scalar]
     total = sum(r.rewards_of or 0 for r in records)
     above = sum(r.rewards_above[old] for r in records)
     return {"old_threshold": old, "at_old_threshold": short(above / total)} if total else {}
-
-
-def _centre(rows: Rows, count: int) -> float:
-    return (rows.sums[-1].x - rows.sums[-1 - count].x) / count
 
 
 @dataclass(frozen=True, slots=True)

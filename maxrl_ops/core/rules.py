@@ -106,7 +106,7 @@ def _told_gradient(state: State, _: WindowStats | None, policy: Policy) -> str:
     if gradient.z is None:
         least = policy.unstable.least_baseline
         return f"{len(gradient.values)} gradient norms, {least} are needed before a verdict"
-    spikes = f"{sum(gradient.spikes)} of {len(gradient.spikes)} gradient norms spike"
+    spikes = f"{gradient.spiking} of {len(gradient.spikes)} gradient norms spike"
     noted = ", noted" if gradient.drift > policy.unstable.drift_note else ""
     return f"{spikes}, drift {gradient.drift:.1f}{noted}"
 
@@ -193,7 +193,7 @@ RULES: tuple[Rule, ...] = (
         "UNSTABLE",
         holds=lambda state, _, policy: state.gradient.is_unstable(policy.unstable),
         clears=lambda state, _, policy: (
-            not any(state.gradient.spikes) and state.gradient.drift < policy.unstable.drift_note
+            not state.gradient.spiking and state.gradient.drift < policy.unstable.drift_note
         ),
         figure=_told_gradient,
         dwell=lambda _: 1,

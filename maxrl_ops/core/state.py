@@ -5,6 +5,7 @@ than the rules do. Whoever wants to keep one copies it (copy.deepcopy).
 """
 
 from bisect import bisect_left
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
 from maxrl_ops.core.decision import Decision, Scalar
@@ -181,9 +182,9 @@ class State:
     peaks: list[tuple[int, float]] = field(default_factory=list)
     held_out: HeldOut = field(default_factory=HeldOut)
     skipped: list[int] = field(default_factory=list)
-    streaks: dict[str, int] = field(default_factory=dict)
+    streaks: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     firing: set[str] = field(default_factory=set)
-    evaluated: dict[str, int] = field(default_factory=dict)
+    evaluated: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     looks_again: dict[str, int] = field(default_factory=dict)
     taken: list[str] = field(default_factory=list)
     decided: int = 0
@@ -235,7 +236,7 @@ class State:
 
     def no_verdict(self) -> None:
         """Verdicts in a row end here."""
-        self.streaks, self.firing = {}, set()
+        self.streaks, self.firing = defaultdict(int), set()
 
     def restart_window(self, iteration: int) -> None:
         """Other values are in force: their window holds no iteration of others."""

@@ -9,13 +9,13 @@ from maxrl_ops.core.state import State
 from maxrl_ops.core.window import WindowStats
 from maxrl_ops.wire.logformat import number
 
-# What a person reads changes slowly: a tenth of the work.
-_ALERT_EVERY = 10
+# What a person reads changes slowly: a twentieth of the work.
+_ALERT_EVERY = 20
 # The one said last is what a run's sentence ends with: of an adaptive run what it waits for.
 _TOLD_LAST = ("HIGH", "LOW", "ADAPT")
-_PLACES = {
-    rule.name: _TOLD_LAST.index(rule.name) if rule.name in _TOLD_LAST else -1 for rule in RULES
-}
+_IN_ORDER = sorted(
+    RULES, key=lambda rule: _TOLD_LAST.index(rule.name) if rule.name in _TOLD_LAST else -1
+)
 _NOT_FIRED = "not fired"
 
 
@@ -28,38 +28,46 @@ def say(state: State, rule: str, key: str, words: Callable[[], str], outputs: li
 
 def take(state: State, stats: WindowStats | None, policy: Policy, outputs: list[Output]) -> None:
     """Bring `firing` up to this iteration."""
-    news = [rule for rule in RULES if _is_newly_quiet(rule, state, stats, policy)]
-    if stats is None:
-        say(state, "all", "window", lambda: _no_verdict(state, policy), outputs)
-    else:
-        state.said.pop("all", None)
-    for rule in sorted(news, key=lambda each: _PLACES[each.name]):
-        _say_quiet(state, rule, stats, policy, outputs)
+    streaks, firing, evaluated = state.streaks, state.firing, state.evaluated
+    for rule, name, holds, needs_window in _CHECKED:
+        if stats is None and needs_window:
+            # Verdicts in a row end where there is none.
+            streaks[name] = 0
+            continue
+        if name == "ADAPT" and not is_adapting(state, policy):
+            firing.discard(name)
+            continue
+        evaluated[name] += 1
+        if holds(state, stats, policy):
+            streaks[name] += 1
+            if streaks[name] >= rule.dwell(policy):
+                firing.add(name)
+        elif streaks[name] or name in firing:
+            streaks[name] = 0
+            if rule.clears(state, stats, policy):
+                firing.discard(name)
+    _tell(state, stats, policy, outputs)
     if state.iteration % _ALERT_EVERY == 0:
         _alert(state, policy, outputs)
 
 
-def _is_newly_quiet(rule: Rule, state: State, stats: WindowStats | None, policy: Policy) -> bool:
-    """The rule's verdict; whether it does not fire, and has not said so."""
-    name, streaks, firing = rule.name, state.streaks, state.firing
-    if stats is None and rule.needs_window:
-        # Verdicts in a row end where there is none.
-        streaks[name] = 0
-        return False
-    if name == "ADAPT" and not is_adapting(state, policy):
-        firing.discard(name)
-        return False
-    state.evaluated[name] = state.evaluated.get(name, 0) + 1
-    if rule.holds(state, stats, policy):
-        streak = streaks[name] = streaks.get(name, 0) + 1
-        if streak >= rule.dwell(policy):
-            firing.add(name)
-    else:
-        streaks[name] = 0
-        if name in firing and rule.clears(state, stats, policy):
-            firing.discard(name)
-    # Before the first window there is nothing to say of any of them.
-    return stats is not None and name not in firing and state.said.get(name) != _NOT_FIRED
+# Looked up once, not for every rule of every iteration.
+_CHECKED = tuple((rule, rule.name, rule.holds, rule.needs_window) for rule in RULES)
+
+
+def _tell(state: State, stats: WindowStats | None, policy: Policy, outputs: list[Output]) -> None:
+    """What the rules say that do not fire; before the first window there is nothing to say."""
+    if stats is None:
+        say(state, "all", "window", lambda: _no_verdict(state, policy), outputs)
+        return
+    said, firing = state.said, state.firing
+    said.pop("all", None)
+    for rule in _IN_ORDER:
+        name = rule.name
+        if name not in firing and said.get(name) != _NOT_FIRED:
+            if name == "ADAPT" and not is_adapting(state, policy):
+                continue
+            _say_quiet(state, rule, stats, policy, outputs)
 
 
 def _say_quiet(
@@ -84,7 +92,7 @@ def _no_verdict(state: State, policy: Policy) -> str:
 def _alert(state: State, policy: Policy, outputs: list[Output]) -> None:
     for alert in ALERTS:
         told = alert.told(state, policy)
-        state.evaluated[alert.name] = state.evaluated.get(alert.name, 0) + 1
+        state.evaluated[alert.name] += 1
         if told is not None:
             state.firing.add(alert.name)
             say(state, alert.name, "alert", lambda words=told: words, outputs)  # type: ignore[misc]

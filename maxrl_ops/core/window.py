@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from maxrl_ops.core.policy import Window
-from maxrl_ops.core.stats import UNIT, Counts, Interval, Line, Slope, design_effect, slope, wilson
+from maxrl_ops.core.stats import (
+    UNIT,
+    Counts,
+    Interval,
+    Line,
+    Slope,
+    design_effect_of,
+    score_interval,
+    slope,
+)
 from maxrl_ops.wire.record import IterationRecord
 
 # As many as the widest window that a policy may ask for: all that anybody looks at.
@@ -17,25 +26,11 @@ MOST_ROWS = 1000
 _KEPT = 1200
 
 
-class Sums(NamedTuple):
-    """Sums over all iterations up to one: of successes, trials, shares (in UNIT) and numbers.
-
-    Attributes:
-        k, n: Correct samples and samples.
-        s, ss: Shares and their squares.
-        x, xx, xs: Iterations, their squares, and their products with the share.
-    """
-
-    k: int
-    n: int
-    s: int
-    ss: int
-    x: int
-    xx: int
-    xs: int
-
-
-_NOTHING = Sums(0, 0, 0, 0, 0, 0, 0)
+# Sums over all iterations up to one, in plain tuples, which take a fifth of a named one's time: of
+# correct samples, samples, shares (in UNIT) and their squares, iterations and their squares, and
+# iterations times shares.
+Sums = tuple[int, int, int, int, int, int, int]
+_NOTHING: Sums = (0, 0, 0, 0, 0, 0, 0)
 
 
 @dataclass(slots=True)
@@ -56,17 +51,17 @@ class Rows:
         """Take an iteration in: `k` of `n` samples were correct, `n` > 0."""
         share = (2 * k * UNIT + n) // (2 * n)
         at = record.iteration
-        before = self.sums[-1]
+        ks, ns, shares, squares, x, xx, xs = self.sums[-1]
         self.records.append(record)
         self.sums.append(
-            Sums(
-                before[0] + k,
-                before[1] + n,
-                before[2] + share,
-                before[3] + share * share,
-                before[4] + at,
-                before[5] + at * at,
-                before[6] + at * share,
+            (
+                ks + k,
+                ns + n,
+                shares + share,
+                squares + share * share,
+                x + at,
+                xx + at * at,
+                xs + at * share,
             )
         )
         self.count += 1
@@ -87,27 +82,22 @@ class Rows:
         """The newest `rows` records, or all there are."""
         return self.records[-rows:]
 
-    def counts(self, rows: int, until: int | None = None) -> Counts:
-        """Sums over the newest `rows` iterations, of all or of the first `until` that are kept."""
-        last = len(self.records) if until is None else until
-        rows = min(rows, last)
-        low, high = self.sums[last - rows], self.sums[last]
+    def counts(self, rows: int) -> Counts:
+        """Sums over the newest `rows` iterations, or over all there are."""
+        rows = min(rows, len(self.records))
+        low, high = self.sums[-1 - rows], self.sums[-1]
         return Counts(rows, high[0] - low[0], high[1] - low[1], high[2] - low[2], high[3] - low[3])
 
     def slope(self, rows: int) -> Slope | None:
         """Of correctness over iterations, over the newest `rows`."""
         rows = min(rows, len(self.records))
         low, high = self.sums[-1 - rows], self.sums[-1]
-        return slope(
-            Line(
-                rows,
-                high.x - low.x,
-                high.xx - low.xx,
-                high.xs - low.xs,
-                high.s - low.s,
-                high.ss - low.ss,
-            )
-        )
+        _, _, s, ss, x, xx, xs = (b - a for a, b in zip(low, high, strict=True))
+        return slope(Line(rows, x, xx, xs, s, ss))
+
+    def centre(self, rows: int) -> float:
+        """The mean of the newest `rows` iterations."""
+        return (self.sums[-1][4] - self.sums[-1 - rows][4]) / rows
 
 
 class WindowStats(NamedTuple):
@@ -142,9 +132,9 @@ def measure(rows: Rows, window: Window) -> WindowStats | None:
     have = len(sums) - 1
     if have < window.sizes[0]:
         return None
-    effect = design_effect(rows.counts(window.design_effect_rows))
-    needed = window.least_effective * effect
     newest = sums[-1]
+    effect = _effect(sums, newest, min(window.design_effect_rows, have))
+    needed = window.least_effective * effect
     for size in window.sizes:
         if size > have:
             return None
@@ -153,6 +143,13 @@ def measure(rows: Rows, window: Window) -> WindowStats | None:
         if samples >= needed:
             correctness = (newest[0] - oldest[0]) / samples
             effective = samples / effect
-            lower, upper = wilson(correctness, effective, window.z)
+            lower, upper = score_interval(correctness, effective, window.z)
             return WindowStats(size, samples, correctness, effect, effective, lower, upper)
     return None
+
+
+def _effect(sums: Sequence[Sums], newest: Sums, rows: int) -> float:
+    low = sums[-1 - rows]
+    return design_effect_of(
+        rows, newest[0] - low[0], newest[1] - low[1], newest[2] - low[2], newest[3] - low[3]
+    )

@@ -17,7 +17,7 @@ start: install ## Train the shipped model on Rust with MaxRL, and watch it
 	@$(BIN)/maxrl-ops start --use-maxrl --follow
 
 test: install system-test ## Run the test suite
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 torture: install system-test ## Kill trainings, verify a thousand candidates (minutes); make test does a share
 	@PATH="$(CURDIR)/$(BIN):$$PATH" TORTURE_KILLS=50 TORTURE_CANDIDATES=1000 $(BIN)/pytest tests/torture
@@ -61,7 +61,7 @@ system:
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || scripts/system-packages ensurepip:python3-venv
 
 system-test: system
-	@scripts/system-packages promtool:prometheus amtool:prometheus-alertmanager
+	@scripts/system-packages promtool:prometheus amtool:prometheus-alertmanager chromium:chromium
 
 clean: ## Remove the virtual environment and every cache
 	@rm -rf $(VENV) $(PEERS) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

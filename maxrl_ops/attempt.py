@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from maxrl_ops import processes
-from maxrl_ops.core.run_state import Ending
+from maxrl_ops.core.run_state import Ending, cause_in
 from maxrl_ops.wire.checkpoints import newest
 from maxrl_ops.wire.documents import Heartbeat, ProcessIdentity, RunSpec
 from maxrl_ops.wire.rundir import FILE_MODE, DocumentError, RunDir
@@ -19,6 +19,8 @@ from maxrl_ops.wire.settings import ATTEMPT_ENV, LOCK_FD_ENV, RUN_DIR_ENV, to_en
 
 _TAIL = 64 * 1024
 _LONGEST_REASON = 500
+_LAST_LINES = 50
+_LONGEST_LINE = 500
 _FAILED = "Run failed: "
 _FINISHED = "Run finished"
 # What exec says of a program that will not be there next time either.
@@ -42,6 +44,8 @@ class Attempt:
     ) -> None:
         self.identity = identity
         self._run, self._pidfd, self._log_size, self._child = run, pidfd, log_size, child
+        self._is_killed = False
+        self._memory_kills = processes.memory_kills()
 
     @classmethod
     def start(cls, run: RunDir, spec: RunSpec, number: int, lock: int) -> "Attempt":
@@ -101,19 +105,37 @@ class Attempt:
         except (OSError, DocumentError):
             return False
 
+    def progress(self) -> tuple[object, Heartbeat | None]:
+        """What differs after any progress, and the heartbeat where there is one.
+
+        A command of somebody's own has no heartbeat: there, whatever it prints is progress.
+        """
+        try:
+            status = self._run.heartbeat.stat()
+            return (status.st_ino, status.st_mtime_ns), Heartbeat.load(self._run)
+        except (OSError, DocumentError):
+            return _size(self._run.log), None
+
     def terminate(self) -> None:
         """Ask the trainer, and it alone, to stop at its next boundary."""
         # Nothing helps against a command that became another user's.
         with suppress(PermissionError):
             processes.send_signal(self.identity, signal.SIGTERM)
 
+    def wake(self) -> None:
+        """Let a stopped trainer go on: it cannot even end otherwise."""
+        with suppress(PermissionError):
+            processes.signal_group(self.identity, signal.SIGCONT)
+
     def kill(self) -> None:
         """Kill the trainer and its whole group."""
+        self._is_killed = True
         with suppress(PermissionError):
             processes.signal_group(self.identity, signal.SIGKILL)
 
     def conclude(self) -> Ending:
         """How a trainer that has ended did so; kills what it left behind in its group."""
+        is_ours = self._is_killed
         # Before it is waited for: until then nobody else can get its pid.
         self.kill()
         os.close(self._pidfd)
@@ -121,7 +143,18 @@ class Attempt:
             return ending_unseen(self._run, self._log_size)
         code = self._child.wait()
         said = _failure_said(self._run, self._log_size)
-        return Ending(signal=-code, said=said) if code < 0 else Ending(code=code, said=said)
+        cause = cause_in(self.last_lines()) if code else None
+        if code < 0:
+            by_kernel = code == -signal.SIGKILL and not is_ours
+            if by_kernel and processes.memory_kills() > self._memory_kills:
+                cause = "killed for memory"
+            return Ending(signal=-code, said=said, cause=cause)
+        return Ending(code=code, said=said, cause=cause)
+
+    def last_lines(self) -> tuple[str, ...]:
+        """The last that the log says of this attempt, each line bounded."""
+        lines = [line[:_LONGEST_LINE] for line in _tail(self._run.log, self._log_size)]
+        return tuple(lines[:-1] if lines and not lines[-1] else lines)[-_LAST_LINES:]
 
 
 def ending_not_started(error: OSError) -> Ending:

@@ -7,6 +7,7 @@ torch nor typer.
 
 import argparse
 import errno
+import math
 import os
 import select
 import sys
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NoReturn
 
-from maxrl_ops import __version__, detached, locks, processes
+from maxrl_ops import __version__, detached, locks, processes, supervisor
 from maxrl_ops.core.policy import Policy
 from maxrl_ops.core.run_state import State
 from maxrl_ops.core.snapshot import DAMAGED, SUPERVISOR_GONE, state_of
@@ -41,6 +42,8 @@ _TICK_SECONDS = 0.25
 _LOOK_SECONDS = 1.0
 # After an error: a full disk is not asked four times a second.
 _RETRY_SECONDS = 5.0
+# Between two supervisors spawned for one run, where the first did not come up.
+_REVIVE_SECONDS = 30.0
 # How long the loop may stand still before /healthz says so.
 _STANDSTILL_SECONDS = 15.0
 # How long an ended run's series stay: for a last scrape, and for whoever looks why it failed.
@@ -64,6 +67,7 @@ class _Seen:
         life: Of its supervisor and trainer.
         state: What `status` calls it.
         looked_at: When these were read (monotonic seconds).
+        revived_at: When its supervisor was spawned anew last (monotonic seconds).
         done_as: Stamps of run.json and state.json of a run that is over, taken in whole, and its
             series gone; None for any other.
     """
@@ -75,6 +79,7 @@ class _Seen:
     life: Life | None = None
     state: str = State.STARTING
     looked_at: float = -_LOOK_SECONDS
+    revived_at: float = -math.inf
     done_as: tuple[Stamp | None, Stamp | None] | None = None
     samples: tuple[Sample, ...] = ()
 
@@ -183,6 +188,7 @@ class Daemon:
         stamps = _stamps(seen.run)
         if has_news:
             _look(seen, now)
+            _revive(seen, now)
         if seen.watch is None:
             spec = _spec_of(seen.run)
             if _is_past(seen) and self._has_taken_in(seen.run, spec):
@@ -234,6 +240,26 @@ def _look(seen: _Seen, now: float) -> None:
         datetime.now(UTC),
         is_watched=seen.life.supervisor_alive,
     )
+
+
+def _revive(seen: _Seen, now: float) -> None:
+    """Give a trainer that lives on without its supervisor another one, which adopts it.
+
+    Only a trainer of ours: a supervisor of another user's could neither signal it nor write.
+    """
+    life = seen.life
+    if life is None or life.has_ended or life.supervisor_alive or not life.trainer_alive:
+        return
+    is_due = now - seen.revived_at >= _REVIVE_SECONDS
+    if not is_due or seen.run.state.stat().st_uid != os.getuid():
+        return
+    seen.revived_at = now
+    try:
+        pid = supervisor.spawn(seen.run)
+    except OSError as error:
+        say(f"{seen.run.name}: its supervisor is dead, and no other came up: {_in_one_line(error)}")
+        return
+    say(f"{seen.run.name}: its supervisor is dead, its trainer lives: pid {pid} adopts it")
 
 
 def _stamps(run: RunDir) -> tuple[Stamp | None, Stamp | None]:

@@ -233,8 +233,11 @@ def _job(view: RunView) -> _Figures:
 
 
 def _supervised(supervisor: SupervisorState) -> _Figures:
-    # The supervisor starts a trainer again after a crash, and for nothing else.
-    yield "maxrl_job_restarts", ("crash",), supervisor.restarts
+    crashes = max(0, supervisor.restarts - supervisor.stalls)
+    yield "maxrl_job_restarts", ("crash",), crashes
+    if supervisor.stalls:
+        # For want of room: hardly any run ever stalls.
+        yield "maxrl_job_restarts", ("stall",), supervisor.stalls
     if supervisor.exits:
         yield "maxrl_job_last_exit_code", (), supervisor.exits[-1].code
 

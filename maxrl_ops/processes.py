@@ -32,6 +32,17 @@ def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
 
 
+def memory_kills() -> int:
+    """How many processes of our cgroup the kernel has killed for memory; 0 where nobody counts."""
+    try:
+        own = Path("/proc/self/cgroup").read_text("utf-8", "replace").splitlines()
+        path = next(line[3:] for line in own if line.startswith("0::"))
+        events = Path(f"/sys/fs/cgroup{path}/memory.events").read_text("ascii").splitlines()
+        return sum(int(line.split()[1]) for line in events if line.startswith("oom_kill "))
+    except (OSError, StopIteration, ValueError):
+        return 0
+
+
 def is_alive(identity: ProcessIdentity) -> bool:
     """Whether that very process still runs."""
     return identity_of(identity.pid) == identity

@@ -28,7 +28,7 @@ from maxrl_ops.core.in_force import CONTROLLED, InForce, with_changes
 from maxrl_ops.core.policy import Mode, Policy
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.totals import Totals
-from maxrl_ops.dialects import DIALECTS
+from maxrl_ops.dialects import Past, load
 from maxrl_ops.own_log import say
 from maxrl_ops.store import Store, Taken, Tally
 from maxrl_ops.tailer import Chunk, Tailer
@@ -86,7 +86,7 @@ class RunWatch:
         self._intended = store.intended(self._id)
         self._journaled = store.newest_revision(self._id)
         self._tailer = Tailer(run.log, place)
-        self._parser = DIALECTS["guide"]()
+        self._parser = load("guide").open(Past())
         # Why control/ could not be used, as said last; not tried again before this (monotonic).
         self._refusal: str | None = None
         self._retry_at = 0.0
@@ -137,7 +137,7 @@ class RunWatch:
         published = self._attend_control(self._publish_intended, is_over=is_over)
         chunk = self._tailer.read()
         if chunk.is_fresh:
-            self._parser = DIALECTS["guide"]()
+            self._parser = load("guide").open(Past())
         lines, pending = self._parser.lines, self._parser.pending
         events = self._parser.feed(chunk.data)
         is_whole = is_over and not self._tailer.lag
@@ -146,7 +146,7 @@ class RunWatch:
         lines, torn = self._parser.lines - lines, is_whole and self._parser.pending
         if torn:
             # Nobody completes the last line any more: nobody has to begin with it again.
-            self._parser = DIALECTS["guide"]()
+            self._parser = load("guide").open(Past())
         has_news = bool(chunk.data or events or chunk.is_fresh or torn)
         if has_news:
             # What is pending counts once it is done with: a restart begins in front of it.

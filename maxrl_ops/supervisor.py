@@ -12,10 +12,10 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from maxrl_ops import detached, locks, processes
+from maxrl_ops import detached, locks, processes, stacks
 from maxrl_ops.attempt import (
     Attempt,
     ending_not_started,
@@ -31,6 +31,7 @@ from maxrl_ops.core.run_state import (
     failures_in_a_row,
     judge,
 )
+from maxrl_ops.core.stall import Limits, StallWatch
 from maxrl_ops.own_log import say
 from maxrl_ops.state_file import StateFile
 from maxrl_ops.stop_signals import StopSignals
@@ -43,6 +44,8 @@ _TICK_SECONDS = 0.25
 # How long a person who asks twice has to wait.
 _SHORT_GRACE_SECONDS = 10.0
 _KEPT_EXITS = 20
+# What a process needs to write its stacks down.
+_STACKS_SECONDS = 0.2
 # The kernel needs a moment to bury what was killed, and its locks.
 _LOCK_SECONDS = 2.0
 _OK, _FAILED, _CONFIGURATION, _NOT_FOUND, _IN_USE, _NOT_UP = range(6)
@@ -55,14 +58,18 @@ class Tuning:
     Attributes:
         stop_grace: Seconds from TERM to KILL: time for an iteration and a checkpoint.
         backoff_scale: Multiplies the pauses before restarts.
+        stall: When a trainer that makes no progress counts as stalled.
+        stall_grace: Seconds from a stalled trainer's TERM to its KILL.
     """
 
     stop_grace: float
     backoff_scale: float
+    stall: Limits = field(default_factory=Limits)
+    stall_grace: float = 10.0
 
     @classmethod
     def of(cls, env: Mapping[str, str]) -> "Tuning":
-        """Read MAXRL_OPS_STOP_GRACE_SECONDS and MAXRL_OPS_BACKOFF_SCALE.
+        """Read MAXRL_OPS_STOP_GRACE_SECONDS, _BACKOFF_SCALE, and the four of _STALL_*.
 
         Raises:
             SettingError: One of them is not a number of 0 or more.
@@ -70,6 +77,12 @@ class Tuning:
         return cls(
             stop_grace=_number(env, "MAXRL_OPS_STOP_GRACE_SECONDS", 900.0),
             backoff_scale=_number(env, "MAXRL_OPS_BACKOFF_SCALE", 1.0),
+            stall=Limits(
+                least=_number(env, "MAXRL_OPS_STALL_SECONDS", 60.0),
+                factor=_number(env, "MAXRL_OPS_STALL_FACTOR", 5.0),
+                first=_number(env, "MAXRL_OPS_STALL_START_SECONDS", 1800.0),
+            ),
+            stall_grace=_number(env, "MAXRL_OPS_STALL_GRACE_SECONDS", 10.0),
         )
 
 
@@ -98,6 +111,10 @@ class Supervisor:
         self._stop_signals = 0
         self._stop_deadline: float | None = None
         self._is_killed = False
+        self._watch = StallWatch(tuning.stall, time.monotonic())
+        self._stall: str | None = None
+        self._stall_told_at = self._stall_deadline = 0.0
+        self._is_stall_told = False
 
     def supervise(self) -> int:
         """Run to the end; the process's exit code.
@@ -138,6 +155,11 @@ class Supervisor:
         if before.state == State.STOPPING:
             # The trainer was told; told twice, it would leave without its checkpoint.
             self._stop_deadline = time.monotonic() + self._tuning.stop_grace
+        if self._attempt is not None and before.state == State.STALLED:
+            # Whoever found that was cut off; what is left is to end it.
+            self._stall = before.exit_reason or "stalled"
+            self._stall_told_at = time.monotonic()
+            self._stall_deadline = self._stall_told_at + self._tuning.stall_grace
         if self._attempt is not None:
             say(f"adopted the trainer, pid {self._attempt.identity.pid}")
         elif before.attempt and before.state != State.BACKING_OFF:
@@ -197,8 +219,10 @@ class Supervisor:
             State.STARTING,
             attempt=number,
             restarts=self._file.value.restarts + (number > 1),
+            stalls=self._file.value.stalls + (self._stall is not None),
             exit_reason=None,
         )
+        self._stall = None
         try:
             self._attempt = Attempt.start(self._run, self._spec, number, self._lock)
         except OSError as error:
@@ -208,6 +232,7 @@ class Supervisor:
             self._judge(Ending(error=f"cannot be started: {error}", is_permanent=True))
             return
         say(f"attempt {number} started, pid {self._attempt.identity.pid}")
+        self._watch = StallWatch(self._tuning.stall, time.monotonic())
         self._file.change(trainer=self._attempt.identity)
         self._follow(self._attempt)
 
@@ -215,18 +240,52 @@ class Supervisor:
         """Look after a trainer that lives."""
         if self._file.state == State.STARTING and (self._spec.command or attempt.has_begun()):
             self._file.become(State.RUNNING)
-        if self._stop_deadline is not None and time.monotonic() >= self._stop_deadline:
+        if self._stop_deadline is None:
+            self._watch_for_stall(attempt)
+            return
+        if time.monotonic() >= self._stop_deadline:
             if not self._is_killed:
                 say("the trainer has not stopped in time: killing its group")
             self._is_killed = True
             attempt.kill()
 
-    def _conclude(self, attempt: Attempt) -> None:
-        ending = attempt.conclude()
-        self._attempt = None
-        self._judge(ending)
+    def _watch_for_stall(self, attempt: Attempt) -> None:
+        """Say what a trainer that stands still is doing, and end it: it is started again."""
+        now = time.monotonic()
+        if self._stall is not None:
+            if not self._is_stall_told and now >= self._stall_told_at:
+                self._is_stall_told = True
+                attempt.terminate()
+            if now >= self._stall_deadline:
+                attempt.kill()
+            return
+        mark, beat = attempt.progress()
+        still = self._watch.look(
+            now,
+            mark,
+            None if beat is None else beat.iteration,
+            is_paused=beat is not None and beat.phase == "pause",
+        )
+        if still is None:
+            return
+        where = "" if beat is None else f" in phase {beat.phase} of iteration {beat.iteration}"
+        self._stall = f"stalled: no progress for {still:.0f} s{where}"
+        # TERM comes second: it may end a process before that has told its stacks.
+        self._stall_told_at, self._is_stall_told = now + _STACKS_SECONDS, False
+        self._stall_deadline = self._stall_told_at + self._tuning.stall_grace
+        self._file.become(State.STALLED, exit_reason=self._stall)
+        stacks.dump(self._run, self._spec, attempt.identity)
+        attempt.wake()
 
-    def _judge(self, ending: Ending) -> None:
+    def _conclude(self, attempt: Attempt) -> None:
+        ending, lines = attempt.conclude(), attempt.last_lines()
+        if self._stall is not None and self._stop_deadline is None:
+            # How it died then is our own doing.
+            ending = replace(ending, said=self._stall)
+        self._attempt = None
+        self._judge(ending, lines)
+
+    def _judge(self, ending: Ending, lines: tuple[str, ...] = ()) -> None:
         """Enter the state that follows from how the attempt ended."""
         newest = newest_checkpoint(self._run)
         has_progress = newest > self._checkpoint
@@ -234,15 +293,21 @@ class Supervisor:
         self._checkpoint = newest
         verdict = judge(ending, stop_asked=self._stop_deadline is not None, failures=self._failures)
         seen = Exit(
-            self._file.value.attempt, utc_now(), ending.code, ending.signal_name, ending.reason
+            self._file.value.attempt,
+            utc_now(),
+            ending.code,
+            ending.signal_name,
+            ending.reason,
+            lines,
         )
+        before = tuple(replace(exit_, lines=()) for exit_ in self._file.value.exits)
         if verdict.state == State.BACKING_OFF:
             pause = backoff_seconds(self._failures, random.random())
             self._due = time.monotonic() + pause * self._tuning.backoff_scale
         self._file.become(
             verdict.state,
             trainer=None,
-            exits=(*self._file.value.exits, seen)[-_KEPT_EXITS:],
+            exits=(*before, seen)[-_KEPT_EXITS:],
             exit_reason=verdict.reason,
         )
 

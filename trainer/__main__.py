@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from maxrl_ops.wire.record import RunEnded
-from maxrl_ops.wire.rundir import DIRECTORY_MODE, RunDir
+from maxrl_ops.wire.rundir import DIRECTORY_MODE, FILE_MODE, RunDir
 from maxrl_ops.wire.settings import ATTEMPT_ENV, LOCK_FD_ENV, RUN_DIR_ENV, SettingError
 from trainer import before_torch
 from trainer.config import Config, load_config
@@ -42,6 +42,7 @@ def main() -> int:
         config, task = load_config(os.environ)
         run = RunDir(config.run_dir)
         _prepare(run)
+        _tell_stacks(run)
         log = RunLog(run, echo=None if _is_supervised() else os.dup(1))
     except SettingError as error:
         return _refuse(str(error), ExitCode.USAGE)
@@ -87,6 +88,14 @@ def _prepare(run: RunDir) -> None:
         raise TrainerError(
             f"{run.path} is in use: another trainer holds {run.lock.name}", ExitCode.IN_USE
         ) from None
+
+
+def _tell_stacks(run: RunDir) -> None:
+    """Write every thread's stack to stacks.log on SIGUSR1: who asks sees where we stand still."""
+    descriptor = os.open(
+        run.stacks, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, FILE_MODE
+    )
+    faulthandler.register(signal.SIGUSR1, descriptor, all_threads=True)
 
 
 def _refuse(message: str, code: ExitCode) -> ExitCode:

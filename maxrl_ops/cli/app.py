@@ -208,6 +208,40 @@ def decisions(
     return run_decisions(name, as_json=as_json)
 
 
+@app.command(epilog="Example: maxrl-ops report rust-1 --to rust-1.html")
+def report(
+    name: RunName = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Where to. [default: NAME.html]")
+    ] = None,
+) -> int:
+    """Write a run's report: plots, decisions, evaluations, samples, set-up.
+
+    One HTML file that loads nothing from elsewhere. Without NAME: of the only active run, else of
+    the newest.
+    """
+    from maxrl_ops.cli.report import report as run_report  # noqa: PLC0415
+
+    return run_report(name, to)
+
+
+@app.command(epilog="Example: maxrl-ops compare grpo maxrl --to compare.html")
+def compare(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Two runs or more.")],
+    to: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write a page with the curves too.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Show runs beside each other: how far each came, and when it reached what.
+
+    A level is reached at the second of two evaluations in a row that have it.
+    """
+    from maxrl_ops.cli.report import compare as run_compare  # noqa: PLC0415
+
+    return run_compare(names, to, as_json=as_json)
+
+
 @app.command("set", epilog="Example: maxrl-ops set n_samples=16 learning_rate=1e-5")
 def set_values(
     changes: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="What to change.")],
@@ -304,7 +338,7 @@ def doctor(
 
 
 export = typer.Typer(
-    help="Write files for the world outside: a run's best model.",
+    help="Write files for the world outside: a run's best model, Prometheus's configuration.",
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -324,6 +358,25 @@ def export_model(
     from maxrl_ops.cli.export_model import export_model as run_export  # noqa: PLC0415
 
     return run_export(name, to)
+
+
+@export.command("prometheus", epilog="Example: maxrl-ops export prometheus --to prometheus")
+def export_prometheus(
+    to: Annotated[str, typer.Option(metavar="DIR", help="Made where it does not exist.")],
+    runbooks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Where alerts link to. [default: the runbooks written to DIR]"
+        ),
+    ] = None,
+) -> int:
+    """Write a Prometheus configuration for this host, with alert rules and their runbooks.
+
+    It scrapes the daemon that runs here, else the default address.
+    """
+    from maxrl_ops.cli.export_prometheus import export_prometheus as run_export  # noqa: PLC0415
+
+    return run_export(to, runbooks)
 
 
 @app.command(epilog="Example: maxrl-ops verify sum.rs reverse.rs")

@@ -1,5 +1,7 @@
 """The events of a run as plain lines, for whatever is not a terminal."""
 
+import math
+
 from maxrl_ops.cli.printable import one_line
 from maxrl_ops.wire.record import (
     CheckpointSaved,
@@ -62,7 +64,8 @@ def _iteration(event: IterationRecord) -> str:
 
 
 def _evaluation(event: Evaluated) -> str:
-    parts = [f"greedy {event.greedy:.1%}"]
+    # Other trainers' evaluations have no greedy pass.
+    parts = [] if math.isnan(event.greedy) else [f"greedy {event.greedy:.1%}"]
     parts += [f"pass@{k} {value:.1%}" for k, value in sorted(event.pass_at_k.items())]
     if event.wrong_ratio is not None:
         parts.append(f"compiles but wrong {event.wrong_ratio:.1%}")

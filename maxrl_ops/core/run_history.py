@@ -104,7 +104,9 @@ class RunHistory:
         self.checkpoint = header.resumed_from
 
     def _iterate(self, record: IterationRecord) -> None:
-        # A trainer without headers that starts again says `Iteration 1` again.
+        # A trainer without headers that starts again says no more than `Iteration 1` again: neither
+        # its rows nor its last word are of now.
+        self.ended = None
         self._drop_iterations_from(record.iteration)
         self._drop_evaluations_from(record.iteration)
         self.iterations.append(record)

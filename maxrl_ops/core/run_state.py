@@ -4,8 +4,9 @@ Everything that decides over a restart lives here: no I/O, no clock; randomness 
 """
 
 import math
+import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -91,6 +92,7 @@ class Ending:
         signal: The signal's number, or None.
         said: Its log's own reason (`Run failed: ...`), or None.
         said_finished: The log's last word is `Run finished`.
+        cause: What its last lines, or the kernel, tell of a death it did not explain, or None.
         error: Why it could not even be started, or None.
         is_permanent: `error` would come back at every start.
     """
@@ -99,6 +101,7 @@ class Ending:
     signal: int | None = None
     said: str | None = None
     said_finished: bool = False
+    cause: str | None = None
     error: str | None = None
     is_permanent: bool = False
 
@@ -117,7 +120,8 @@ class Ending:
     @property
     def reason(self) -> str:
         """One line for a person: what it said itself, else what was seen from outside."""
-        return self.said or self.error or self._seen()
+        seen = self._seen() if self.cause is None else f"{self.cause} ({self._seen()})"
+        return self.said or self.error or seen
 
     def _seen(self) -> str:
         if self.signal is not None:
@@ -137,6 +141,25 @@ _SIGNAL_WORDS: Mapping[int, str] = {
     signal.SIGFPE: "arithmetic error (SIGFPE)",
     signal.SIGILL: "illegal instruction (SIGILL)",
 }
+
+
+_CAUSES = (
+    ("CUDA out of memory", re.compile(r"CUDA out of memory|torch\.(cuda\.)?OutOfMemoryError")),
+    ("NCCL error", re.compile(r"NCCL (error|WARN|timeout)|ncclUnhandledCudaError|ncclSystemError")),
+    ("CUDA error", re.compile(r"CUDA error: |device-side assert")),
+    (
+        "out of memory",
+        re.compile(r"^(\| )?(MemoryError|std::bad_alloc)|DefaultCPUAllocator: can't"),
+    ),
+)
+
+
+def cause_in(lines: Sequence[str]) -> str | None:
+    """What an attempt's last lines tell of its death; None where they tell nothing we know."""
+    for cause, pattern in _CAUSES:
+        if any(pattern.search(line) for line in lines):
+            return cause
+    return None
 
 
 def signal_name(number: int) -> str:

@@ -4,7 +4,7 @@ Sums come in from whoever keeps them: a window that moves by one iteration is no
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 UNIT = 1 << 32
@@ -74,6 +74,23 @@ class Counts(NamedTuple):
     n: int
     s: int
     ss: int
+
+
+def share_of(k: int, n: int) -> int:
+    """K / n in UNIT, rounded."""
+    return (2 * k * UNIT + n) // (2 * n)
+
+
+def counted(pairs: Iterable[tuple[int, int]]) -> Counts:
+    """The sums over (successes, trials), trials > 0."""
+    rows = [(k, n, share_of(k, n)) for k, n in pairs]
+    return Counts(
+        len(rows),
+        sum(k for k, _, _ in rows),
+        sum(n for _, n, _ in rows),
+        sum(share for _, _, share in rows),
+        sum(share * share for _, _, share in rows),
+    )
 
 
 def design_effect(counts: Counts) -> float:

@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 from maxrl_ops.core.policy import Window
 from maxrl_ops.core.stats import (
-    UNIT,
     Counts,
     Interval,
     Line,
     Slope,
     design_effect_of,
     score_interval,
+    share_of,
     slope,
 )
 from maxrl_ops.wire.record import IterationRecord
@@ -49,7 +49,7 @@ class Rows:
 
     def append(self, record: IterationRecord, k: int, n: int) -> None:
         """Take an iteration in: `k` of `n` samples were correct, `n` > 0."""
-        share = (2 * k * UNIT + n) // (2 * n)
+        share = share_of(k, n)
         at = record.iteration
         ks, ns, shares, squares, x, xx, xs = self.sums[-1]
         self.records.append(record)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from maxrl_ops.wire.rundir import CHECKPOINT_MARKER, RunDir
+from maxrl_ops.wire.rundir import CHECKPOINT_MARKER, RunDir, open_regular
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,9 @@ def complete(run: RunDir) -> list[Checkpoint]:
 def _complete(run: RunDir) -> Iterator[Checkpoint]:
     for path in run.checkpoints.glob("[0-9]*"):
         try:
-            # An empty marker is enough for a trainer of one's own.
-            document = json.loads((path / CHECKPOINT_MARKER).read_bytes() or b"{}")
+            with open_regular(path / CHECKPOINT_MARKER) as file:
+                # An empty marker is enough for a trainer of one's own.
+                document = json.loads(file.read() or b"{}")
             files = document.get("files", {}).items()
             if all((path / name).stat().st_size == size for name, size in files):
                 iteration = int(document.get("iteration", path.name))

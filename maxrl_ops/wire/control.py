@@ -133,6 +133,11 @@ def _text(raw: Mapping[str, object], key: str) -> str:
     value = raw.get(key)
     if not isinstance(value, str):
         raise DocumentError(f"{key} is not a text")
+    try:
+        # JSON can spell half a surrogate pair, which no database and no terminal takes.
+        value.encode()
+    except UnicodeEncodeError:
+        raise DocumentError(f"{key} is no Unicode text") from None
     return value
 
 

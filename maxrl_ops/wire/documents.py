@@ -102,6 +102,8 @@ class Exit:
         code: Exit code, or None when a signal ended it or nobody could see (an adopted trainer).
         signal: The signal's name (`SIGKILL`), or None.
         reason: One line for a person.
+        lines: The log's last, newest last; of the newest exit only. What a model wrote may be among
+            them: escape them where they are shown.
     """
 
     attempt: int
@@ -109,6 +111,7 @@ class Exit:
     code: int | None
     signal: str | None
     reason: str
+    lines: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, entry: object) -> Self:
@@ -121,6 +124,7 @@ class Exit:
             code=None if code is None else int(cast("int", code)),
             signal=_text_or_none(raw["signal"]),
             reason=str(raw["reason"]),
+            lines=tuple(str(line) for line in cast("list[object]", raw.get("lines", []))),
         )
 
 
@@ -134,7 +138,8 @@ class SupervisorState:
         supervisor: The process that writes this.
         trainer: The living trainer, or None.
         attempt: Number of the current or last attempt, from 1; 0 before the first.
-        restarts: How often the trainer was started again after a crash.
+        restarts: How often the trainer was started again after a crash or a stall.
+        stalls: How many of these followed a stall.
         exits: The last attempts' ends, oldest first, bounded.
         exit_reason: Why the run is over, or backing off; None while all is well.
     """
@@ -147,6 +152,7 @@ class SupervisorState:
     restarts: int = 0
     exits: tuple[Exit, ...] = ()
     exit_reason: str | None = None
+    stalls: int = 0
 
     def save(self, run: RunDir) -> None:
         """Write state.json."""
@@ -171,6 +177,8 @@ class SupervisorState:
                 restarts=int(cast("int", raw["restarts"])),
                 exits=tuple(Exit.from_json(entry) for entry in cast("list[object]", raw["exits"])),
                 exit_reason=_text_or_none(raw["exit_reason"]),
+                # A supervisor of an earlier version counted none.
+                stalls=int(cast("int", raw.get("stalls", 0))),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DocumentError(f"{run.state}: {error!r} is missing or of a wrong kind") from None

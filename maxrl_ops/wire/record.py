@@ -3,6 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
+
+
+class _Nothing(dict[Any, Any]):
+    """What every record without entries shares; a dataclass wants its defaults hashable."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return 0
+
+
+_NOTHING: Mapping[Any, Any] = _Nothing()
 
 
 class Algorithm(StrEnum):
@@ -51,9 +62,11 @@ class RunStarted:
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class IterationRecord:
     """One iteration. What was not measured is None, never 0.
+
+    Without slots, for speed: an instance holds what was measured, and its class the rest.
 
     Attributes:
         n_correct: Samples whose reward is above the live threshold (and that compiled).
@@ -82,7 +95,7 @@ class IterationRecord:
     objective: str | None = None
     reference_correct: int | None = None
     reference_total: int | None = None
-    rewards_above: Mapping[float, int] = field(default_factory=dict)
+    rewards_above: Mapping[float, int] = _NOTHING
     rewards_of: int | None = None
     groups_all_wrong: int | None = None
     groups_all_correct: int | None = None
@@ -112,7 +125,28 @@ class IterationRecord:
     control_revision: int | None = None
     at: str | None = None
     verdict: str | None = None
-    extra: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, str] = _NOTHING
+
+    def __post_init__(self) -> None:
+        """Keep what was measured."""
+        values = self.__dict__
+        for name in [name for name, value in values.items() if value is None or value == {}]:
+            del values[name]
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> "IterationRecord":
+        """The record with these fields, `iteration` among them; none may be None or empty.
+
+        For readers, it takes a tenth of the constructor's time. The dictionary becomes the
+        record's own.
+        """
+        record = object.__new__(cls)
+        object.__setattr__(record, "__dict__", values)
+        return record
+
+    def known(self) -> Mapping[str, Any]:
+        """The fields that were measured, by name."""
+        return self.__dict__
 
     @property
     def correctness(self) -> float | None:

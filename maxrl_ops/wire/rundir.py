@@ -83,6 +83,11 @@ class RunDir:
         return self.path / "supervisor.lock"
 
     @property
+    def stacks(self) -> Path:
+        """stacks.log: what every thread did when the trainer stood still."""
+        return self.path / "stacks.log"
+
+    @property
     def supervisor_log(self) -> Path:
         """supervisor.log: the supervisor's own words, and a trainer's before it has a log."""
         return self.path / "supervisor.log"

@@ -286,6 +286,93 @@ def test_our_own_trainer_runs_once_it_has_loaded(make: Make, tmp_path: Path) -> 
     assert running.run.supervisor_log.read_text() == "loading\n" * 2
 
 
+def test_a_death_is_named_by_its_last_lines_and_these_are_kept(make: Make) -> None:
+    running = make(
+        "if attempt == 3: sys.exit(0)\n"
+        "for number in range(60): print('line', number)\n"
+        "print('torch.OutOfMemoryError: CUDA out of memory. Tried' if attempt == 1 else\n"
+        "      'NCCL error in: ProcessGroupNCCL.cpp')\n"
+        "sys.stdout.flush()\n"
+        "sys.exit(1) if attempt == 1 else os.abort()"
+    )
+    running.supervise(MAXRL_OPS_BACKOFF_SCALE="1000")
+    first = running.wait_for("backing_off").exits[0]
+    assert first.reason == "CUDA out of memory (exit code 1)"
+    assert (len(first.lines), first.lines[0]) == (50, "line 11")
+    running.supervisors[-1].kill()
+    running.supervisors[-1].wait(10)
+    running.supervise()
+    state = running.ended(0)
+    assert [e.reason for e in state.exits] == [
+        "CUDA out of memory (exit code 1)", "NCCL error (aborted (SIGABRT))", "exit code 0",
+    ]  # fmt: skip
+    assert state.exits[0].lines == ()
+
+
+# --- Stalls -------------------------------------------------------------------------------------
+
+BEATS = """
+import faulthandler
+faulthandler.register(signal.SIGUSR1, (run / "stacks.log").open("a"))
+def beat(phase, iteration):
+    aside = run / "aside"
+    aside.write_text('{"phase": "%s", "iteration": %d, "since": "2026-11-22T13:30:05Z"}'
+                     % (phase, iteration))
+    aside.replace(run / "heartbeat.json")
+if attempt == 2: sys.exit(0)
+beat("load", 0)
+if (run / "slow").exists(): time.sleep(3)
+for iteration in (1, 2, 3):
+    beat("sample", iteration)
+    time.sleep(0.3)
+beat("verify", 3)
+print("training", flush=True)
+"""
+SHORT = {
+    "MAXRL_OPS_STALL_SECONDS": "1", "MAXRL_OPS_STALL_FACTOR": "2",
+    "MAXRL_OPS_STALL_GRACE_SECONDS": "0.5",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "standstill",
+    [
+        "os.kill(os.getpid(), signal.SIGSTOP); time.sleep(600)",
+        "time.sleep(600)",
+        "import threading; lock = threading.Lock(); lock.acquire(); lock.acquire()",
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)",
+    ],
+)
+def test_a_standstill_is_ended_and_started_again(
+    make: Make, tmp_path: Path, standstill: str
+) -> None:
+    package = tmp_path / "path" / "trainer"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(PREAMBLE + BEATS + standstill)
+    running = make("", command=())
+    # It is no stall to be slow at first.
+    (running.run.path / "slow").touch()
+    running.supervise(PYTHONPATH=str(package.parent), **SHORT)
+    state = running.ended(0)
+    assert (state.state, state.attempt, state.restarts) == ("finished", 2, 1)
+    reason = state.exits[0].reason
+    assert reason.startswith("stalled: no progress for 1 s in phase verify of iteration 3"), reason
+    told = running.run.stacks.read_text()
+    assert f"stalled: pids {running.pids()[0]}" in told
+    assert "__main__.py" in told
+
+
+def test_a_command_of_ones_own_is_not_killed_by_being_asked(make: Make) -> None:
+    running = make("print('training', flush=True)\nif attempt == 1: time.sleep(600)")
+    running.supervise(MAXRL_OPS_STALL_START_SECONDS="1", MAXRL_OPS_STALL_GRACE_SECONDS="0.5")
+    state = running.ended(0)
+    assert (state.state, state.attempt) == ("finished", 2)
+    assert state.exits[0].signal == "SIGTERM"
+    assert state.exits[0].reason == "stalled: no progress for 1 s"
+    assert (state.restarts, state.stalls) == (1, 1)
+
+
 # --- Stops --------------------------------------------------------------------------------------
 
 
@@ -592,3 +679,35 @@ def test_it_is_light() -> None:
     )
     loaded = {name.split(".")[0] for name in done.stdout.split()}
     assert not loaded & {"torch", "transformers", "typer", "rich", "trainer", "click"}
+
+
+def test_a_daemon_revives_a_dead_supervisor_which_adopts(make: Make) -> None:
+    running = make(FOREVER)
+    home = running.run.path.parents[1]
+    running.supervise()
+    trainer = killed(running)
+    daemon = subprocess.Popen(
+        [sys.executable, "-P", "-m", "maxrl_ops.daemon", "--listen", "127.0.0.1:0"],
+        env={**os.environ, "MAXRL_OPS_HOME": str(home)},
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        dead = running.supervisors[-1].pid
+
+        def revived() -> ProcessIdentity | None:
+            writer = running.state().supervisor
+            return writer if writer is not None and writer.pid != dead else None
+
+        writer = wait_until(revived, 20, "another supervisor")
+        state = running.state()
+        assert (state.trainer, state.attempt, state.state) == (trainer, 1, "running")
+        processes.send_signal(writer, signal.SIGTERM)
+        running.wait_for("stopped")
+    finally:
+        daemon.terminate()
+        _, said = daemon.communicate(timeout=20)
+    assert "its supervisor is dead, its trainer lives" in said
+    assert not processes.is_alive(trainer)
+    assert running.pids() == [trainer.pid]

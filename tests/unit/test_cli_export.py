@@ -1,5 +1,6 @@
 """`export model`: the best checkpoint, whole or not at all."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,10 @@ def test_the_best_is_written(
 ) -> None:
     for iteration, pass_at_1 in ((20, 0.8), (40, 0.9), (60, 0.7), (61, None)):
         checkpoint(one, iteration, pass_at_1)
+    # Nobody writes to it: whoever read it as a file would wait for ever.
+    odd = one.checkpoints / "000080"
+    odd.mkdir()
+    os.mkfifo(odd / "COMPLETE")
     target = tmp_path / "best"
     assert run(["export", "model", "one", "--to", str(target)]) == 0
     assert (target / "config.json").read_text() == "40"

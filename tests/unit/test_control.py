@@ -96,6 +96,7 @@ def test_a_writer_killed_before_its_link_left_nothing(
         control(2).to_bytes().replace(b"20.0", b"NaN"),
         control(2).to_bytes().replace(b"20.0", b"9" * 400),
         control(2).to_bytes().replace(b'"n_samples": 8', b'"n_samples": true'),
+        control(2).to_bytes().replace(b"uid:1000", rb"uid:\ud800"),
     ],
 )
 def test_an_unreadable_control_is_skipped_and_said(tmp_path: Path, damage: bytes) -> None:

@@ -53,7 +53,9 @@ def is_within(name: str, prefixes: tuple[str, ...]) -> bool:
     return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
 
 
-@pytest.mark.parametrize(("name", "tree"), list(modules()), ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("name", "tree"), [pytest.param(name, tree, id=name) for name, tree in modules()]
+)
 def test_what_a_module_imports(name: str, tree: ast.Module) -> None:
     rules = [prefix for prefix in MAY_IMPORT if is_within(name, (prefix,))]
     allowed = MAY_IMPORT[max(rules, key=len)]

@@ -11,7 +11,8 @@ from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.totals import Totals
 from maxrl_ops.event_json import decode, encode
 from maxrl_ops.wire.lines import LONGEST_LINE
-from maxrl_ops.wire.logformat import _BLOCK_KEYS, _HEADER_KEYS, Parser, foreign, render, verdict_of
+from maxrl_ops.wire.logformat import Parser, foreign, render, verdict_of
+from maxrl_ops.wire.logkeys import BLOCK_KEYS, HEADER_KEYS
 from maxrl_ops.wire.record import (
     Algorithm,
     Change,
@@ -279,7 +280,7 @@ values = st.one_of(
         ["9" * 400, "9" * 5000, "1e999", "-inf%", "nan", "0/0", "1/0 (x%)", "1:1 of 0"]
     ),
 )
-keys = st.sampled_from(sorted({*_BLOCK_KEYS, *_HEADER_KEYS, "RL Method"}))
+keys = st.sampled_from(sorted({*BLOCK_KEYS, *HEADER_KEYS, "RL Method"}))
 between = st.sampled_from(
     [
         "Iteration {0}/{1}",

@@ -14,9 +14,9 @@ from maxrl_ops.core.gradient import Gradient
 from maxrl_ops.core.policy import Unstable, Window
 from maxrl_ops.core.stats import (
     UNIT,
-    Counts,
     Line,
     Proportion,
+    counted,
     design_effect,
     median,
     newcombe,
@@ -34,12 +34,6 @@ with warnings.catch_warnings():
 
 SHARES = st.floats(0, 1)
 COUNTS = st.lists(st.tuples(st.integers(0, 8), st.integers(8, 16)), min_size=2, max_size=40)
-
-
-def summed(counts: Sequence[tuple[int, int]]) -> Counts:
-    shares = [(2 * k * UNIT + n) // (2 * n) for k, n in counts]
-    k, n = sum(k for k, _ in counts), sum(n for _, n in counts)
-    return Counts(len(counts), k, n, sum(shares), sum(share * share for share in shares))
 
 
 @given(SHARES, st.floats(1, 1e6), st.floats(0.5, 4))
@@ -85,10 +79,10 @@ def test_wilson_by_hand() -> None:
 
 def test_design_effect_by_hand() -> None:
     # Shares 0 and 1 of 8: p 0.5, variance 0.5, 0.5 * 8 / 0.25 = 16.
-    assert design_effect(summed([(0, 8), (8, 8)])) == pytest.approx(16)
-    assert design_effect(summed([(4, 8), (4, 8)])) == 1
-    assert design_effect(summed([(0, 8), (0, 8)])) == 1
-    assert design_effect(summed([(3, 8)])) == 1
+    assert design_effect(counted([(0, 8), (8, 8)])) == pytest.approx(16)
+    assert design_effect(counted([(4, 8), (4, 8)])) == 1
+    assert design_effect(counted([(0, 8), (0, 8)])) == 1
+    assert design_effect(counted([(3, 8)])) == 1
 
 
 def naive_design_effect(counts: Sequence[tuple[int, int]]) -> float:
@@ -101,7 +95,7 @@ def naive_design_effect(counts: Sequence[tuple[int, int]]) -> float:
 
 @given(COUNTS)
 def test_design_effect_is_its_definition(counts: list[tuple[int, int]]) -> None:
-    ours = design_effect(summed(counts))
+    ours = design_effect(counted(counts))
     assert ours >= 1
     assert ours == pytest.approx(naive_design_effect(counts), rel=1e-7)
 

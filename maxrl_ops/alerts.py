@@ -1,0 +1,190 @@
+"""The one table of alerts: what each watches, for how long, how urgent it is, and what it says.
+
+Expressions name metrics of signals.py only; a test holds them against that table. A series of a
+state exists only while the state holds, so that `== 1` after one reads as "is".
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    """Whom it wakes: somebody now, somebody tomorrow, nobody."""
+
+    CRITICAL = "critical"
+    WARNING = "warning"
+    INFO = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alert.
+
+    Attributes:
+        name: Also its runbook's.
+        expr: PromQL; true while there is something wrong.
+        minutes: For so long it must be true.
+        summary: One line; a template of Prometheus, which knows `$labels` and `$value`.
+    """
+
+    name: str
+    expr: str
+    minutes: int
+    severity: Severity
+    summary: str
+
+
+SCRAPE_JOB = "maxrl-ops"
+"""Under which Prometheus scrapes the daemons."""
+
+_RUN = "{{ $labels.job_name }}/{{ $labels.run }}"
+_RUNNING = 'on (job_name, run, instance) maxrl_job_state{state="running"} == 1'
+
+
+def _critical(name: str, minutes: int, expr: str, summary: str) -> Alert:
+    return Alert(name, expr, minutes, Severity.CRITICAL, summary)
+
+
+def _warning(name: str, minutes: int, expr: str, summary: str) -> Alert:
+    return Alert(name, expr, minutes, Severity.WARNING, summary)
+
+
+ALERTS = (
+    # Without this one every other dies with the daemon.
+    _critical(
+        "OpsDown",
+        2,
+        f'up{{job="{SCRAPE_JOB}"}} == 0 or absent(up{{job="{SCRAPE_JOB}"}})',
+        "The maxrl-ops daemon {{ $labels.instance }} cannot be scraped: nobody watches its runs.",
+    ),
+    _critical(
+        "TailLoopStuck",
+        2,
+        "time() - maxrl_ops_last_tick_timestamp_seconds > 60",
+        "The maxrl-ops daemon {{ $labels.instance }} has not gone round its runs for "
+        "{{ $value | humanizeDuration }}.",
+    ),
+    _critical(
+        "TrainingStalled",
+        1,
+        # The mean over the run's life: a rate over a window is NaN when nothing happens in it.
+        "time() - maxrl_train_last_iteration_timestamp_seconds > clamp_min(5 * "
+        "maxrl_train_iteration_duration_seconds_sum / "
+        f"maxrl_train_iteration_duration_seconds_count, 600) and {_RUNNING}",
+        f"{_RUN} has made no iteration for {{{{ $value | humanizeDuration }}}}.",
+    ),
+    _critical(
+        "NeverStarted",
+        1,
+        "time() - maxrl_job_start_timestamp_seconds > 2700 unless "
+        "maxrl_train_last_iteration_timestamp_seconds and "
+        'on (job_name, run, instance) maxrl_job_state{state=~"starting|running|backing_off"} == 1',
+        f"{_RUN} was started {{{{ $value | humanizeDuration }}}} ago and has made no iteration.",
+    ),
+    _critical(
+        "NoCorrectSamples",
+        10,
+        'sum without (outcome) (increase(maxrl_train_samples_total{outcome="correct"}[15m])) == 0 '
+        "and sum without (outcome) "
+        '(increase(maxrl_train_samples_total{outcome="incorrect"}[15m])) > 0',
+        f"{_RUN} has sampled no correct answer for a quarter of an hour.",
+    ),
+    _critical(
+        "LossNotFinite",
+        0,
+        "sum without (metric) (increase(maxrl_train_nonfinite_total[15m])) > 0",
+        f"{_RUN}: loss or gradient was not finite in {{{{ $value | humanize }}}} iterations of the "
+        "last 15 minutes.",
+    ),
+    _critical(
+        "CorrectnessCollapse",
+        10,
+        "avg_over_time(maxrl_train_reference_correctness_ratio[15m]) < "
+        "max_over_time(avg_over_time(maxrl_train_reference_correctness_ratio[15m])[6h:5m]) - 0.25",
+        f"{_RUN} has fallen to {{{{ $value | humanizePercentage }}}} correct, a quarter below its "
+        "best of six hours.",
+    ),
+    _critical(
+        "JobFailed",
+        0,
+        'maxrl_job_state{state="failed"} == 1',
+        f"{_RUN} has failed and will not be started again.",
+    ),
+    _critical(
+        "JobCrashLooping",
+        0,
+        "sum without (reason) (increase(maxrl_job_restarts_total[30m])) >= 3",
+        f"{_RUN} was restarted {{{{ $value | humanize }}}} times in half an hour.",
+    ),
+    _critical(
+        "ControlUnconfirmed",
+        15,
+        f"maxrl_job_control_revision > maxrl_job_acknowledged_revision and {_RUNNING}",
+        f"{_RUN} has not answered control {{{{ $value }}}} for a quarter of an hour.",
+    ),
+    _warning(
+        "CorrectnessLow",
+        5,
+        'maxrl_rule_firing{rule="LOW"} == 1',
+        f"{_RUN}: fewer than half of the samples are correct, and that is certain.",
+    ),
+    _warning(
+        "GradientSpike",
+        5,
+        "maxrl_train_grad_norm > 10 * avg_over_time(maxrl_train_grad_norm[6h] offset 15m)",
+        f"{_RUN}: the gradient's norm is {{{{ $value | humanize }}}}, ten times its usual one.",
+    ),
+    _warning(
+        "AlgorithmFlapping",
+        0,
+        "sum without (from, to) (increase(maxrl_job_algorithm_changes_total[6h])) > 2",
+        f"{_RUN} has switched its algorithm {{{{ $value | humanize }}}} times in six hours.",
+    ),
+    _warning(
+        "CheckpointStale",
+        10,
+        f"time() - maxrl_job_last_checkpoint_timestamp_seconds > 21600 and {_RUNNING}",
+        f"{_RUN} saved its last checkpoint {{{{ $value | humanizeDuration }}}} ago.",
+    ),
+    _warning(
+        "TailerBehind",
+        5,
+        "maxrl_tailer_lag_bytes > 1e6",
+        f"{{{{ $value | humanize1024 }}}}B of the log of {_RUN} are not read yet.",
+    ),
+    _warning(
+        "UnparsedLines",
+        10,
+        "sum without (reason) (rate(maxrl_tailer_unparsed_lines_total[10m])) > "
+        "0.05 * rate(maxrl_tailer_lines_total[10m])",
+        f"{_RUN}: more than a twentieth of the log's lines are not of its format.",
+    ),
+    _warning(
+        "EffectiveSamplesLow",
+        15,
+        "avg_over_time(maxrl_train_effective_samples_ratio[30m]) < 0.25",
+        f"{_RUN}: a few of the correct samples have most of the weight "
+        "({{ $value | humanizePercentage }} of them count).",
+    ),
+    _warning(
+        "ControlRejected",
+        0,
+        'sum without (rule, outcome) (increase(maxrl_rule_decisions_total{outcome="rejected"}[1h]))'
+        " > 0",
+        f"{_RUN} has rejected a control.",
+    ),
+    _warning(
+        "ApprovalPending",
+        0,
+        "sum without (rule, outcome) "
+        '(increase(maxrl_rule_decisions_total{outcome="suggested"}[1h])) > 0',
+        f"{_RUN}: the autopilot suggests a change.",
+    ),
+    Alert(
+        "CorrectnessHigh",
+        "avg_over_time(maxrl_train_reference_correctness_ratio[30m]) > 0.9 and " + _RUNNING,
+        30,
+        Severity.INFO,
+        f"{_RUN}: {{{{ $value | humanizePercentage }}}} of the samples are correct.",
+    ),
+)

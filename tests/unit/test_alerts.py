@@ -1,0 +1,240 @@
+"""Every alert fires where it should and is silent where it should, by Prometheus's own word."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from commands import refused
+
+from maxrl_ops import prometheus_files
+from maxrl_ops.alerts import ALERTS, SCRAPE_JOB
+from maxrl_ops.cli.app import run
+from maxrl_ops.signals import METRICS, Kind
+
+RUN = 'job_name="rust",run="rust-1",instance="here"'
+HERE = f'job="{SCRAPE_JOB}",instance="here"'
+
+
+def series(metric: str, values: str, labels: str = RUN) -> tuple[str, str]:
+    return f"{metric}{{{labels}}}", values
+
+
+def state(name: str) -> tuple[str, str]:
+    return series("maxrl_job_state", "1x500", f'{RUN},state="{name}"')
+
+
+def iterations(seconds: float) -> list[tuple[str, str]]:
+    """Iterations that took so long on average."""
+    return [
+        series("maxrl_train_iteration_duration_seconds_sum", f"{100 * seconds}x500"),
+        series("maxrl_train_iteration_duration_seconds_count", "100x500"),
+    ]
+
+
+def outcome(name: str, values: str) -> tuple[str, str]:
+    return series("maxrl_train_samples_total", values, f'{RUN},outcome="{name}"')
+
+
+def decisions(name: str, values: str) -> tuple[str, str]:
+    labels = f'{RUN},rule="LOW",outcome="{name}"'
+    return series("maxrl_rule_decisions_total", values, labels)
+
+
+# One value a minute; of each alert what it is to fire on, and what resembles that and is well.
+UP = series("up", "1x500", HERE)
+ITERATED = "maxrl_train_last_iteration_timestamp_seconds"
+CORRECT = "maxrl_train_reference_correctness_ratio"
+CASES: dict[str, tuple[list[tuple[str, str]], list[tuple[str, str]]]] = {
+    "OpsDown": ([series("up", "1x100 0x400", HERE)], [UP]),
+    "TailLoopStuck": (
+        [series("maxrl_ops_last_tick_timestamp_seconds", "0x500", HERE)],
+        [series("maxrl_ops_last_tick_timestamp_seconds", "0+60x500", HERE)],
+    ),
+    "TrainingStalled": (
+        [series(ITERATED, "0+60x200 12000x300"), state("running"), *iterations(2)],
+        # An hour an iteration, and one that has ended.
+        [series(ITERATED, "0+60x400 24000x100"), state("running"), *iterations(3600)],
+    ),
+    "NeverStarted": (
+        [series("maxrl_job_start_timestamp_seconds", "0x500"), state("starting")],
+        [
+            series("maxrl_job_start_timestamp_seconds", "0x500"),
+            series(ITERATED, "0+60x500"),
+            state("running"),
+        ],
+    ),
+    "NoCorrectSamples": (
+        [outcome("correct", "10x500"), outcome("incorrect", "0+64x500")],
+        # A pause: nothing is sampled at all.
+        [outcome("correct", "10x500"), outcome("incorrect", "10x500")],
+    ),
+    "LossNotFinite": (
+        [series("maxrl_train_nonfinite_total", "0x490 1x10", f'{RUN},metric="loss"')],
+        [series("maxrl_train_nonfinite_total", "7x500", f'{RUN},metric="loss"')],
+    ),
+    "CorrectnessCollapse": (
+        [series(CORRECT, "0.8x400 0.1x100")],
+        [series(CORRECT, "0.8x400 0.7x100")],
+    ),
+    "JobFailed": ([state("failed")], [state("finished")]),
+    "JobCrashLooping": (
+        [series("maxrl_job_restarts_total", "0x480 1 2 3 4x20", f'{RUN},reason="crashed"')],
+        [series("maxrl_job_restarts_total", "0x480 1x20", f'{RUN},reason="crashed"')],
+    ),
+    "ControlUnconfirmed": (
+        [
+            series("maxrl_job_control_revision", "3x500"),
+            series("maxrl_job_acknowledged_revision", "2x500"),
+            state("running"),
+        ],
+        [
+            series("maxrl_job_control_revision", "3x500"),
+            series("maxrl_job_acknowledged_revision", "3x500"),
+            state("running"),
+        ],
+    ),
+    "CorrectnessLow": (
+        [series("maxrl_rule_firing", "1x500", f'{RUN},rule="LOW"')],
+        [series("maxrl_rule_firing", "1x500", f'{RUN},rule="ADAPT"')],
+    ),
+    "GradientSpike": (
+        [series("maxrl_train_grad_norm", "1x488 50x12")],
+        [series("maxrl_train_grad_norm", "1x488 5x12")],
+    ),
+    "AlgorithmFlapping": (
+        [series("maxrl_job_algorithm_changes_total", "0x400 1x20 2x20 3x60 4x10",
+                f'{RUN},from="GRPO",to="MaxRL"')],
+        [series("maxrl_job_algorithm_changes_total", "0x400 1x100",
+                f'{RUN},from="GRPO",to="MaxRL"')],
+    ),
+    "CheckpointStale": (
+        [series("maxrl_job_last_checkpoint_timestamp_seconds", "0x500"), state("running")],
+        [series("maxrl_job_last_checkpoint_timestamp_seconds", "0x500"), state("finished")],
+    ),
+    "TailerBehind": (
+        [series("maxrl_tailer_lag_bytes", "2000000x500")],
+        [series("maxrl_tailer_lag_bytes", "2000x500")],
+    ),
+    "UnparsedLines": (
+        [
+            series("maxrl_tailer_unparsed_lines_total", "0+20x500", f'{RUN},reason="unknown line"'),
+            series("maxrl_tailer_lines_total", "0+100x500"),
+        ],
+        [
+            series("maxrl_tailer_unparsed_lines_total", "0+1x500", f'{RUN},reason="unknown line"'),
+            series("maxrl_tailer_lines_total", "0+100x500"),
+        ],
+    ),
+    "EffectiveSamplesLow": (
+        [series("maxrl_train_effective_samples_ratio", "0.2x500")],
+        [series("maxrl_train_effective_samples_ratio", "0.6x500")],
+    ),
+    "ControlRejected": (
+        [decisions("rejected", "0x490 1x10")],
+        [decisions("applied", "0x490 1x10")],
+    ),
+    "ApprovalPending": ([decisions("suggested", "0x490 1x10")], [decisions("held", "0x490 1x10")]),
+    "CorrectnessHigh": (
+        [series(CORRECT, "0.95x500"), state("running")],
+        [series(CORRECT, "0.95x500"), state("finished")],
+    ),
+}  # fmt: skip
+
+
+def test_every_alert_has_cases_and_a_runbook(tmp_path: Path) -> None:
+    assert set(CASES) == {alert.name for alert in ALERTS}
+    pages = Path(prometheus_files.__file__).parent / "runbooks"
+    assert {page.stem for page in pages.iterdir()} == set(CASES)
+    for name in CASES:
+        text = (pages / f"{name}.md").read_text()
+        for heading in (f"# {name}", "## What it means", "## How to look", "## What to do"):
+            assert heading in text.split("\n")
+
+
+def test_alerts_name_only_what_is_exported() -> None:
+    known = {"up"}
+    for metric in METRICS.values():
+        match metric.kind:
+            case Kind.COUNTER:
+                known.add(f"{metric.name}_total")
+            case Kind.HISTOGRAM:
+                known |= {f"{metric.name}_{part}" for part in ("sum", "count", "bucket")}
+            case _:
+                known.add(metric.name)
+    for alert in ALERTS:
+        named = set(re.findall(r"\b(?:maxrl_\w+|up)\b", alert.expr))
+        assert named
+        assert named <= known, alert.name
+
+
+@pytest.mark.needs("promtool")
+def test_promtool_finds_nothing_to_say_of_the_rules(tmp_path: Path) -> None:
+    path = tmp_path / prometheus_files.RULES_FILE
+    path.write_text(prometheus_files.rules("https://runbooks.example"))
+    command = ["promtool", "check", "rules", "--lint=all", "--lint-fatal", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def a_test(name: str, given: list[tuple[str, str]], fires: bool) -> dict[str, object]:
+    """A group of promtool's: what stands at its end of the alert in question."""
+    if name != "OpsDown":
+        given = [UP, *given]
+    expr = f'count(ALERTS{{alertname="{name}",alertstate="firing"}})'
+    return {
+        "interval": "1m",
+        "input_series": [{"series": key, "values": values} for key, values in given],
+        "promql_expr_test": [
+            {
+                "expr": expr,
+                "eval_time": "495m",
+                "exp_samples": [{"labels": "{}", "value": 1}] if fires else [],
+            }
+        ],
+    }
+
+
+@pytest.mark.needs("promtool")
+def test_every_alert_fires_and_is_silent(tmp_path: Path) -> None:
+    (tmp_path / prometheus_files.RULES_FILE).write_text(
+        prometheus_files.rules("https://runbooks.example")
+    )
+    groups = [
+        a_test(name, given, fires)
+        for name, cases in CASES.items()
+        for given, fires in zip(cases, (True, False), strict=True)
+    ]
+    path = tmp_path / "cases.yml"
+    # Every JSON document is YAML.
+    path.write_text(json.dumps({
+        "rule_files": [prometheus_files.RULES_FILE],
+        "evaluation_interval": "1m",
+        "tests": groups,
+    }))  # fmt: skip
+    done = subprocess.run(
+        ["promtool", "test", "rules", str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.needs("promtool")
+def test_what_export_writes_is_what_prometheus_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MAXRL_OPS_HOME", str(tmp_path / "home"))
+    target = tmp_path / "prometheus"
+    for _ in range(2):
+        assert run(["export", "prometheus", "--to", str(target)]) == 0
+    assert f"{len(ALERTS)} alerts" in capsys.readouterr().out
+    command = ["promtool", "check", "config", str(target / "prometheus.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rules = (target / prometheus_files.RULES_FILE).read_text()
+    links = re.findall(r'runbook_url: "file://([^"]+)"', rules)
+    assert len(links) == len(ALERTS)
+    assert all(Path(link).is_file() for link in links)
+    file = tmp_path / "file"
+    file.touch()
+    assert "is no directory" in refused(["export", "prometheus", "--to", str(file)], capsys, 2)

@@ -71,7 +71,7 @@ class Low:
         2.0, 0, 10, "a slope positive by more than so many standard errors is learning"
     )
     patience: int = _of(
-        150, 0, 100_000, "no change before so many iterations, unless the run is starved"
+        200, 0, 100_000, "no change before so many iterations, unless the run is starved"
     )
     starved: float = _share(
         0.50, "share of the window's iterations without a sample above the live threshold that is"
@@ -114,12 +114,12 @@ class Unstable:
         0.05, 0.001, 10, "least spread of log gradient norms: a still baseline makes no spike"
     )
     spike: float = _of(4.0, 1, 100, "robust z above which a value is a spike")
-    spikes: int = _of(3, 1, 100, "so many spikes")
-    spikes_within: int = _of(5, 1, 100, "within so many iterations")
+    spikes: int = _of(4, 1, 100, "so many spikes")
+    spikes_within: int = _of(6, 1, 100, "within so many iterations")
     drift_clip: float = _of(4.0, 1, 100, "what one value adds to the drift at most")
     drift_slack: float = _of(0.5, 0, 10, "what the drift forgets an iteration")
     drift_note: float = _of(12.0, 0, 1000, "drift that is noted")
-    drift_act: float = _of(20.0, 0, 1000, "drift that is acted on")
+    drift_act: float = _of(28.0, 0, 1000, "drift that is acted on")
     n_samples_factor: float = _of(2.0, 1, 16, "the first rung multiplies n_samples by this")
     weight_temperature_factor: float = _of(2.0, 1, 16, "the second rung, weight_temperature")
     objective: str = field(
@@ -207,7 +207,7 @@ class Judging:
 
     before: int = _of(40, 10, 1000, "iterations before the change")
     after: int = _of(40, 10, 1000, "iterations after it")
-    z: float = _of(1.96, 1, 5, "half width of the intervals, in standard errors")
+    z: float = _of(2.05, 1, 5, "half width of the intervals, in standard errors")
     least_before: int = _of(20, 5, 1000, "iterations before the change that are enough")
     trend_rows: int = _of(60, 10, 1000, "iterations before the change that its trend comes from")
     falling_errors: float = _of(

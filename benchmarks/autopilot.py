@@ -530,8 +530,7 @@ def main() -> None:
         [
             "# The rules on simulated runs",
             "",
-            f"{machine.describe()}; {count} runs each, {spent:.0f} CPU seconds; 2 prompts x 8 "
-            f"samples, correlation {_CORRELATION}",
+            f"{machine.describe()}; {count} runs each, {spent:.0f} CPU seconds",
             "",
             "| run | what | bar | ours | naive rule | within the bar |",
             "|---|---|---|---|---|---|",

@@ -112,6 +112,8 @@ def _limits(
     if state.decided >= limits.most_changes and mode_of(state, rule, policy) is Mode.OBSERVE:
         yield "budget", lambda: f"{state.decided} changes were made, that is all a run gets"
     left = None if state.target_iterations is None else state.target_iterations - at
+    if left is not None and rule.goes_back:
+        left += at - (state.held_out.best() or at)
     if left is not None and left < limits.least_left:
         yield "late", lambda: f"{left} iterations are left, {limits.least_left} are needed"
 

@@ -6,13 +6,12 @@ predicted.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from maxrl_ops.core.decision import Scalar
 from maxrl_ops.core.figures import short
 from maxrl_ops.core.in_force import InForce
-from maxrl_ops.core.learning import mean_of
 from maxrl_ops.wire.record import Algorithm, IterationRecord
 from trainer.objectives import OBJECTIVES
 
@@ -76,17 +75,23 @@ def predict(
     )
 
 
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are told and finite; None where none is."""
+    told = [value for value in values if value is not None and math.isfinite(value)]
+    return math.fsum(told) / len(told) if told else None
+
+
 def _kept(
     records: Sequence[IterationRecord], in_force: InForce, threshold: Scalar | None, ratio: float
 ) -> tuple[float, float] | None:
     if not uses_threshold(in_force.objective):
-        total = mean_of(record.n_total for record in records)
-        return None if total is None else (total.value, total.value * ratio)
-    now = mean_of(record.n_correct for record in records)
+        total = _mean(record.n_total for record in records)
+        return None if total is None else (total, total * ratio)
+    now = _mean(record.n_correct for record in records)
     then = now
     if isinstance(threshold, float):
-        then = mean_of(record.rewards_above.get(threshold) for record in records)
-    return None if now is None or then is None else (now.value, then.value * ratio)
+        then = _mean(record.rewards_above.get(threshold) for record in records)
+    return None if now is None or then is None else (now, then * ratio)
 
 
 def _effective(
@@ -98,13 +103,13 @@ def _effective(
     """Where a threshold moves, other samples are weighed: that cannot be told from these."""
     if not uses_weights(in_force.objective) or "correctness_threshold" in changes:
         return None
-    now = mean_of(record.effective_samples for record in records)
+    now = _mean(record.effective_samples for record in records)
     column = _column(in_force.weight_temperature, changes.get("weight_temperature"))
     if now is None or column is None:
         return None
-    then = mean_of(map(column, records))
+    then = _mean(map(column, records))
     # As many times the samples, as many times the effective ones: the rewards' spread stays.
-    return None if then is None else (now.value, then.value * ratio)
+    return None if then is None else (now, then * ratio)
 
 
 def _column(

@@ -31,7 +31,7 @@ class Rule:
         mode: What the policy allows the rule at most.
         ladder: Remedies, the mildest first; each is taken once.
         needs_window: Without a window of correctness there is no verdict.
-        moves_threshold: Rungs that REWARD HACKING holds back.
+        goes_back: Its remedy begins again at a checkpoint, with as many more iterations left.
         waits: Why the rule, though it fires, leaves the run alone: a key and words.
         escalation: What is told once no remedy is left.
     """
@@ -44,6 +44,7 @@ class Rule:
     mode: Callable[[Policy], Mode | None]
     ladder: tuple[Rung, ...]
     needs_window: bool = True
+    goes_back: bool = False
     waits: Callable[[State, WindowStats | None, Policy], tuple[str, str] | None] = lambda *_: None
     escalation: str | None = None
 
@@ -120,6 +121,8 @@ def _learns(state: State, stats: WindowStats | None, policy: Policy) -> tuple[st
     Over few iterations nobody can tell a run that rises slowly from one that does not; only where
     most iterations have nothing to learn from is there nothing to wait for.
     """
+    if state.warm_up is not None:
+        return "warming up", f"it warms up since iteration {state.warm_up.since}"
     slope = state.rows.slope(policy.window.slope_rows)
     if slope is not None and slope.is_rising(policy.low.rising_errors):
         return "rising", f"correctness rises by {slope.value:.2g} an iteration"
@@ -175,6 +178,7 @@ RULES: tuple[Rule, ...] = (
         mode=lambda policy: policy.nonfinite.mode,
         ladder=_restarts("nonfinite", rungs.restart_after_nonfinite),
         needs_window=False,
+        goes_back=True,
         escalation="look at the learning rate and the data",
     ),
     Rule(
@@ -186,6 +190,7 @@ RULES: tuple[Rule, ...] = (
         mode=lambda policy: policy.collapse.mode,
         ladder=_restarts("collapse", rungs.restart_after_collapse),
         needs_window=False,
+        goes_back=True,
         escalation="look at the reward and the learning rate",
     ),
     # Never on the GRPO loss, which is zero by construction, nor on how much correctness wavers.
@@ -288,8 +293,11 @@ def _dead(state: State, policy: Policy) -> str | None:
 def _hacked(state: State, policy: Policy) -> str | None:
     rows, first = policy.hacking.window, state.progress.first
     now = state.rows.newest(rows)
-    if len(now) < rows or len(first) < rows or now[0].iteration <= first[-1].iteration:
+    if len(now) < rows:
         return None
+    if now[0].iteration <= first[-1].iteration:
+        # Nothing to hold it against yet.
+        first = []
     evaluations = state.held_out.first, state.held_out.newest
     return learning.hacking(first, now, evaluations, policy.hacking)
 

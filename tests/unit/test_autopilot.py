@@ -153,7 +153,7 @@ def test_a_log_without_a_reference_threshold_gets_suggestions_and_no_threshold()
     _, outputs = fold([*tight, *(replace(r, iteration=r.iteration + 60) for r in tight)])
     assert not decisions(outputs)
     assert ("LOW", "patience") in holds(outputs)
-    later = [replace(r, iteration=n, target_iterations=None) for n, r in enumerate(tight * 3, 1)]
+    later = [replace(r, iteration=n, target_iterations=None) for n, r in enumerate(tight * 4, 1)]
     _, outputs = fold(later)
     (decision,) = decisions(outputs)
     assert (decision.mode, decision.changes) == (Mode.SUGGEST, {"n_samples": 16})

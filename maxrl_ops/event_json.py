@@ -6,7 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from typing import Any, cast
 
-from maxrl_ops.core.decision import Decision, ForeignControl, Input, Published, Superseded
+from maxrl_ops.core.decision import (
+    Decision,
+    Declined,
+    ForeignControl,
+    Frozen,
+    Input,
+    Published,
+    Superseded,
+)
 from maxrl_ops.core.policy import Mode
 from maxrl_ops.wire.record import (
     Algorithm,
@@ -38,6 +46,8 @@ _KINDS: Mapping[str, type[Any]] = {
         Published,
         Superseded,
         ForeignControl,
+        Declined,
+        Frozen,
     )
 }
 

@@ -33,7 +33,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from maxrl_ops.core import autopilot
-from maxrl_ops.core.rules import RULES, Rule
+from maxrl_ops.core.rules import ALERTS, RULES
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.totals import DURATION_BOUNDS, Totals, algorithm_of
 from maxrl_ops.signals import METRICS, Kind
@@ -243,23 +243,26 @@ def _supervised(supervisor: SupervisorState) -> _Figures:
 
 
 def _ruling(view: RunView) -> _Figures:
-    rules = [rule for rule in RULES if _has_a_say(rule, view)]
+    rules = _outspoken(view)
     # Not every outcome of every rule from 0 on: most rules never decide anything in a run.
-    counts = {(rule.name, "applied"): 0 for rule in rules}
+    counts = {(rule, "applied"): 0 for rule in rules}
     for (rule, outcome), count in {**counts, **view.decisions}.items():
         yield "maxrl_rule_decisions", (rule, outcome), count
-    for rule_ in rules:
-        evaluated = view.autopilot.evaluated.get(rule_.name, 0)
-        yield "maxrl_rule_evaluations", (rule_.name,), evaluated
-        yield "maxrl_rule_firing", (rule_.name,), float(rule_.name in view.autopilot.firing)
+    for rule in rules:
+        yield "maxrl_rule_evaluations", (rule,), view.autopilot.evaluated.get(rule, 0)
+        yield "maxrl_rule_firing", (rule,), float(rule in view.autopilot.firing)
     for name, at in view.decided_at.items():
         yield "maxrl_rule_last_decision_timestamp_seconds", (name,), at
 
 
-def _has_a_say(rule: Rule, view: RunView) -> bool:
-    """False for what would stay at 0 for the whole run."""
-    started = view.history.started
-    return rule.name != "ADAPT" or (started is not None and started.hand_over_to is not None)
+def _outspoken(view: RunView) -> list[str]:
+    """Rules that have something to tell: the series of all would be a third of a run's."""
+    started, told = view.history.started, {rule for rule, _ in view.decisions}
+    always = {"LOW"}
+    if started is not None and started.hand_over_to is not None:
+        always.add("ADAPT")
+    names = [rule.name for rule in RULES] + [alert.name for alert in ALERTS]
+    return [name for name in names if name in always | told | view.autopilot.firing]
 
 
 def _tailing(tail: TailView) -> _Figures:

@@ -15,15 +15,17 @@ from maxrl_ops import control_writer
 from maxrl_ops.core import autopilot
 from maxrl_ops.core.decision import (
     Decision,
+    Declined,
     ForeignControl,
+    Frozen,
     Input,
     Output,
     Published,
+    Scalar,
     Superseded,
 )
-from maxrl_ops.core.in_force import InForce, with_changes
+from maxrl_ops.core.in_force import CONTROLLED, InForce, with_changes
 from maxrl_ops.core.policy import Mode, Policy
-from maxrl_ops.core.rules import Scalar
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.totals import Totals
 from maxrl_ops.dialects import Past, load
@@ -40,6 +42,7 @@ _ITERATION = re.compile(rb"^Iteration (\d{1,9})\b", re.M)
 _TAIL = 256 * 1024
 # Stored events folded in a turn: about a third of a second of iterations.
 _SLICE = 2000
+_OF_CONTROL = Decision | Published | Superseded | ForeignControl | Declined | Frozen
 # A full disk is not asked four times a second.
 _RETRY_SECONDS = 5.0
 
@@ -184,7 +187,7 @@ class RunWatch:
         self._commit(taken)
 
     def _fold(self, event: Input, *, deciding: bool = True) -> Taken:
-        if not isinstance(event, Decision | Published | Superseded | ForeignControl):
+        if not isinstance(event, _OF_CONTROL):
             self.history.append(event)
             self.totals.append(event)
         if isinstance(event, ControlRejected):
@@ -307,15 +310,18 @@ class RunWatch:
         if why is not None or wished is None:
             return Superseded(decision.intent, at, why or "")
         revision = decision.base_revision + 1
+        training = {key: new for key, new in decision.changes.items() if key in CONTROLLED}
+        restart_from = decision.changes.get("restart_from")
         wish = Control(
             revision=revision,
             base_revision=decision.base_revision,
-            state=with_changes(wished, decision.changes),
+            state=with_changes(wished, training),
             author=f"rule:{decision.rule}",
             reason=decision.because,
             time=utc_now(),
-            lifecycle=control_writer.lifecycle(self.run),
+            lifecycle=str(decision.changes.get("lifecycle", control_writer.lifecycle(self.run))),
             intent=decision.intent,
+            restart_from=None if restart_from is None else int(restart_from),
         )
         try:
             control.publish(self.run.control, wish)
@@ -330,7 +336,7 @@ class RunWatch:
         """Why a decision is not to be published any more."""
         if is_over:
             return "the run is over"
-        if at > decision.iteration + self._policy.stale_after:
+        if at > decision.iteration + self._policy.limits.stale_after:
             return f"the run had come to iteration {at} when this was decided"
         later = control.revisions(self.run.control, above=decision.base_revision)
         return f"revision {later[-1]} came first" if later else None

@@ -1,194 +1,277 @@
-"""The autopilot: events in, decisions out. One pure function for live, dry run and backtest.
+"""The autopilot: events in, decisions out. One reducer for live, dry run and backtest.
 
 Two kinds of event go in: what the trainer's log tells, and what happens in control/ beside it
-(Published, Superseded, ForeignControl). Time is the iteration. Whoever restarts folds the stored
-events again with `deciding=False`, the decisions of that time among them: the past is never decided
-anew.
+(Published, Superseded, ForeignControl, Declined, Frozen). Time is the iteration. Whoever restarts
+folds the stored events again with `deciding=False`, the decisions of that time among them: the past
+is never decided anew.
+
+`reduce` does no I/O, looks at no clock and draws no lots: the same events give the same outputs.
+The state handed in is changed in place and handed back.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from maxrl_ops.core import deciding as decisions
+from maxrl_ops.core import judging, verdicts
+from maxrl_ops.core.deciding import FREE, PUT_BACK, rung_id, uncount
 from maxrl_ops.core.decision import (
     Answered,
     Decision,
+    Declined,
     ForeignControl,
-    Hold,
+    Frozen,
     Input,
     Output,
     Published,
+    Scalar,
     Superseded,
 )
-from maxrl_ops.core.in_force import InForce
-from maxrl_ops.core.policy import Mode, Policy
-from maxrl_ops.core.rules import RULES, Plan, Rule, Rung, Situation, evidence_of
-from maxrl_ops.core.window import MOST_ROWS, Row, WindowStats, measure, row_of
-from maxrl_ops.wire.logformat import number
+from maxrl_ops.core.in_force import CONTROLLED
+from maxrl_ops.core.judging import Harm, Trial
+from maxrl_ops.core.policy import Policy
+from maxrl_ops.core.state import InFlight, Moved, State, WarmUp
+from maxrl_ops.core.window import measure
 from maxrl_ops.wire.record import (
+    CheckpointSaved,
     ControlApplied,
     ControlRejected,
+    Evaluated,
     IterationRecord,
     RunStarted,
+    UpdateSkipped,
 )
 
-
-@dataclass(frozen=True, slots=True)
-class InFlight:
-    """A control that the trainer has not answered.
-
-    Attributes:
-        revision: Its number; of a decision that is not published yet, the one it is to get.
-        intent: The decision's; None for somebody else's control.
-        published_at: The trainer looks for it behind this iteration; None before it is published.
-        is_unconfirmed: It was to be answered by now.
-        changed_before: The state's `changed_at` without this decision.
-    """
-
-    revision: int
-    intent: str | None = None
-    published_at: int | None = None
-    is_unconfirmed: bool = False
-    changed_before: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """All that a decision depends on.
-
-    Attributes:
-        attempt: The trainer's.
-        hand_over_to: The objective that an adaptive run is to end with; None for any other run.
-        iteration: The newest current one.
-        revision: The newest that the trainer has answered, 0 before the first.
-        revision_since: The iteration from which the answered revision holds.
-        rows: Iterations of that revision, oldest first, the newest MOST_ROWS.
-        streaks: For how many iterations in a row each rule's condition has held.
-        firing: Rules that fire.
-        evaluated: How often each rule came to a verdict; never goes down.
-        taken: Rungs taken, as `RULE.rung`.
-        decided: How many changes were decided on, those superseded or rejected not counted.
-        changed_at: The iteration of the newest of them; None before the first.
-        blocked_until: No decision up to this iteration: the log has been read beyond it already.
-        in_flight: Controls that await an answer, the autopilot's own and others'.
-        hold: What was said last.
-    """
-
-    mode: Mode = Mode.ACT
-    attempt: int = 1
-    iteration: int = 0
-    target_iterations: int | None = None
-    reference_threshold: float | None = None
-    bounds: tuple[float, float] | None = None
-    in_force: InForce = field(default_factory=InForce)
-    hand_over_to: str | None = None
-    revision: int = 0
-    revision_since: int = 0
-    rows: tuple[Row, ...] = ()
-    streaks: Mapping[str, int] = field(default_factory=dict)
-    firing: frozenset[str] = frozenset()
-    evaluated: Mapping[str, int] = field(default_factory=dict)
-    taken: tuple[str, ...] = ()
-    decided: int = 0
-    changed_at: int | None = None
-    blocked_until: int = 0
-    in_flight: tuple[InFlight, ...] = ()
-    hold: Hold | None = None
-
+__all__ = ["InFlight", "State", "reduce"]
 
 Step = tuple[State, tuple[Output, ...]]
 
 
-def reduce(  # noqa: PLR0911 - one case a kind of event
-    state: State, event: Input, policy: Policy, *, deciding: bool = True
-) -> Step:
-    """Take one event in: the new state, and what is to be said or done about it."""
-    match event:
-        case RunStarted():
-            return _start(state, event), ()
-        case IterationRecord():
-            return _iterate(state, event, policy, deciding=deciding)
-        case ControlApplied() | ControlRejected():
-            return _answer(state, event)
-        case Decision():
-            return _decide(state, event), ()
-        case Published():
-            return _publish(state, event), ()
-        case ForeignControl():
-            return _await(state, event), ()
-        case Superseded():
-            return _supersede(state, event), ()
-        case _:
-            return state, ()
-
-
-# --- Facts ----------------------------------------------------------------------------------------
-
-
-def _start(state: State, header: RunStarted) -> State:
-    """An attempt begins: rows beyond its checkpoint are superseded, decisions stay."""
-    first = (header.resumed_from or 0) + 1
-    return replace(
-        _rewound(state, first),
-        attempt=header.attempt or state.attempt + 1,
-        target_iterations=header.target_iterations or state.target_iterations,
-        reference_threshold=header.reference_threshold,
-        bounds=header.bounds,
-        hand_over_to=header.hand_over_to if header.schedule == "adaptive" else None,
-        in_force=InForce.at_start(header),
-    )
-
-
-def _rewound(state: State, first: int) -> State:
-    """Without the rows from iteration `first` on; a verdict must stand again."""
-    kept = tuple(row for row in state.rows if row.iteration < first)
-    return replace(
-        state,
-        iteration=min(state.iteration, first - 1),
-        # Iterations may be counted anew: nothing may wait for one that is far ahead then.
-        revision_since=min(state.revision_since, first),
-        changed_at=_at_most(first, state.changed_at),
-        in_flight=tuple(
-            replace(flying, changed_before=_at_most(first, flying.changed_before))
-            for flying in state.in_flight
-        ),
-        blocked_until=min(state.blocked_until, first - 1),
-        rows=kept,
-        streaks={},
-        firing=frozenset(),
-    )
-
-
-def _at_most(first: int, iteration: int | None) -> int | None:
-    return None if iteration is None else min(iteration, first)
-
-
-def _answer(state: State, event: ControlApplied | ControlRejected) -> Step:
-    """The trainer has answered a revision; one that it answered before is being replayed."""
-    is_new = event.revision > state.revision
+def reduce(state: State, event: Input, policy: Policy, *, deciding: bool = True) -> Step:
+    """Take one event in: the state, changed, and what is to be said or done about it."""
+    take = _TAKERS.get(type(event))
+    if take is None:
+        return state, ()
     outputs: list[Output] = []
-    if isinstance(event, ControlApplied):
-        iteration = event.iteration
-        state = _restarted(replace(state, in_force=state.in_force.after(event.changes)), iteration)
-        answer = Answered(event.revision, "applied", iteration, state.in_force.known())
-    else:
-        iteration = state.iteration + 1
-        known = state.in_force.known()
-        answer = Answered(event.revision, "rejected", iteration, known, event.reason)
-    if is_new:
-        outputs.append(answer)
-    answered = _answered_by(state, event.revision)
-    for flying in answered:
-        if flying.revision < event.revision:
-            later = f"the trainer took over revision {event.revision}, which came after it"
+    take(state, event, policy, outputs, deciding)
+    return state, tuple(outputs)
+
+
+# --- An iteration ---------------------------------------------------------------------------------
+
+
+def _iterate(
+    state: State,
+    record: IterationRecord,
+    policy: Policy,
+    outputs: list[Output],
+    deciding: bool,
+) -> None:
+    at = record.iteration
+    if at <= state.iteration:
+        # A trainer without headers that starts again says an earlier iteration again.
+        state.rewind(at)
+        state.attempt += 1
+    state.iteration = at
+    if record.target_iterations:
+        state.target_iterations = record.target_iterations
+    if state.in_flight:
+        _miss_answers(state, policy, outputs)
+    if not _append(state, record, policy):
+        state.streaks.clear()
+        verdicts.say(state, "all", "silent", lambda: _SILENT, outputs)
+        return
+    stats = measure(state.rows, policy.window)
+    if stats is not None and (not state.peaks or stats.lower > state.peaks[-1][1]):
+        state.peaks.append((at, stats.lower))
+    if state.trial is not None:
+        _judge(state, policy, outputs)
+    verdicts.take(state, stats, policy, outputs)
+    if not state.firing and state.harm is None:
+        return
+    decision = decisions.decide(state, stats, record.at, policy, outputs)
+    # Of the past, what was decided then comes as an event.
+    if decision is not None and deciding:
+        decisions.take(state, decision)
+        outputs.append(decision)
+
+
+_SILENT = "this iteration tells no correctness that could be judged"
+
+
+def _append(state: State, record: IterationRecord, policy: Policy) -> bool:
+    """Take the record's figures in; whether it tells correctness.
+
+    Correctness at the reference threshold where the log has it, else, in a foreign one, at the
+    live threshold. A log that has told it once is not judged at another threshold in between.
+    """
+    k, n = record.reference_correct, record.reference_total
+    if k is not None:
+        state.has_reference = True
+    elif not state.has_reference:
+        k, n = record.n_correct, record.n_total
+    norm, loss = record.grad_norm, record.loss
+    if norm is not None:
+        state.gradient.append(norm, policy.unstable)
+    # NaN and infinity are what is not itself less itself.
+    if (loss is not None and loss - loss != 0) or (norm is not None and norm - norm != 0):
+        _skip(state, record.iteration, policy)
+    state.progress.append(record, policy.hacking.window, is_ours=state.has_reference)
+    # A log may write anything: more correct samples than samples are no observation.
+    if k is None or not n or not 0 <= k <= n:
+        return False
+    state.rows.append(record, k, n)
+    return True
+
+
+def _skip(state: State, iteration: int, policy: Policy) -> None:
+    """An update was not taken; both its line and the iteration's record may say so."""
+    if iteration in state.skipped:
+        return
+    first = iteration - policy.nonfinite.within
+    state.skipped = [n for n in state.skipped if n > first] + [iteration]
+
+
+def _miss_answers(state: State, policy: Policy, outputs: list[Output]) -> None:
+    """Say once of each control that it was not answered in time; a late answer still counts."""
+    within = policy.limits.unconfirmed_after
+    for flying in state.in_flight:
+        if flying.published_at is None or flying.is_unconfirmed:
+            continue
+        if state.iteration > flying.published_at + within:
+            flying.is_unconfirmed = True
+            because = f"no answer within {within} iterations"
             known = state.in_force.known()
-            outputs.append(Answered(flying.revision, "superseded", iteration, known, later))
-        if flying.intent is not None and answer.outcome == "applied":
-            state = replace(state, changed_at=iteration)
-        elif flying.intent is not None:
-            state = _uncounted(state, flying)
-    left = tuple(flying for flying in state.in_flight if flying not in answered)
-    revision = max(state.revision, event.revision)
-    return replace(state, in_flight=left, revision=revision), tuple(outputs)
+            outputs.append(
+                Answered(flying.revision, "unconfirmed", state.iteration, known, because)
+            )
+
+
+def _judge(state: State, policy: Policy, outputs: list[Output]) -> None:
+    trial = state.trial
+    if trial is None or trial.since is None or state.rows.count < policy.judging.after:
+        return
+    judged = judging.judge(trial, state.rows, state.iteration, policy)
+    state.trial = None
+    if judged.verdict == "harmed" and trial.may_be_put_back:
+        state.harm = Harm(trial, judged)
+    outputs.append(judged)
+
+
+# --- What else the log tells ----------------------------------------------------------------------
+
+
+def _start(state: State, event: RunStarted, *_: Any) -> None:
+    state.begin(event)
+
+
+def _evaluate(state: State, event: Evaluated, policy: Policy, *_: Any) -> None:
+    state.held_out.evaluate(event, policy.collapse.held_out_errors)
+
+
+def _save(state: State, event: CheckpointSaved, *_: Any) -> None:
+    state.held_out.save(event.iteration)
+
+
+def _update_skipped(state: State, event: UpdateSkipped, policy: Policy, *_: Any) -> None:
+    _skip(state, event.iteration, policy)
+
+
+# --- Answers --------------------------------------------------------------------------------------
+
+
+def _apply(
+    state: State, event: ControlApplied, policy: Policy, outputs: list[Output], *_: Any
+) -> None:
+    """Other values are in force; a revision that was answered before is being replayed."""
+    before = state.in_force
+    state.in_force = before.after(event.changes)
+    known = state.in_force.known()
+    is_new = event.revision > state.revision
+    if is_new:
+        outputs.append(Answered(event.revision, "applied", event.iteration, known))
+    decision = _settle_answers(state, event.revision, event.iteration, outputs)
+    changed: dict[str, Scalar | None] = {
+        change.key: getattr(before, change.key)
+        for change in event.changes
+        if change.key in CONTROLLED
+    }
+    if decision is not None and decision.rung not in FREE:
+        state.changed_at = event.iteration
+    # Who pauses, or saves a checkpoint, changes nothing of the training.
+    if changed:
+        if is_new:
+            _try(state, event, decision, changed, policy, outputs)
+        elif state.trial is not None and state.trial.revision == event.revision:
+            state.trial = judging.since(state.trial, event.iteration)
+        state.restart_window(event.iteration)
+    state.revision = max(state.revision, event.revision)
+
+
+def _try(
+    state: State,
+    event: ControlApplied,
+    decision: Decision | None,
+    was: Mapping[str, Scalar | None],
+    policy: Policy,
+    outputs: list[Output],
+) -> None:
+    """A change is in force for the first time: it is to be judged, and remembered."""
+    if state.trial is not None:
+        after = policy.judging.after
+        why = f"revision {event.revision} came before {after} iterations had followed"
+        outputs.append(judging.unjudged(state.trial, event.iteration, why))
+    rule, rung = (None, None) if decision is None else (decision.rule, decision.rung)
+    state.trial = Trial(
+        event.revision, rule, rung, was, judging.before(state.rows, policy), event.iteration
+    )
+    state.harm = None
+    # What was suggested was so on top of other values.
+    for suggestion in state.suggested.values():
+        if rung_id(suggestion) in state.taken:
+            state.taken.remove(rung_id(suggestion))
+    state.suggested = {}
+    if "objective" in was:
+        state.warm_up = None
+        if rung == "warm_up":
+            state.warm_up = WarmUp(str(was["objective"]), event.iteration)
+    _remember(state, event.iteration, decision, was, policy)
+
+
+def _remember(
+    state: State,
+    iteration: int,
+    decision: Decision | None,
+    was: Mapping[str, Scalar | None],
+    policy: Policy,
+) -> None:
+    """Freeze whose change is taken back within a while, and who takes it back."""
+    rule = None if decision is None else decision.rule
+    is_planned = decision is not None and decision.rung in {"warm_up", "return"}
+    first = iteration - policy.limits.oscillation
+    state.moved = [moved for moved in state.moved if moved.iteration > first]
+    for key, old in was.items():
+        new = getattr(state.in_force, key)
+        for moved in state.moved:
+            if moved.key == key and moved.was == new and not moved.is_planned and not is_planned:
+                state.frozen |= {name for name in (moved.rule, rule) if name is not None}
+        state.moved.append(Moved(key, old, new, iteration, rule, is_planned))
+
+
+def _reject(
+    state: State, event: ControlRejected, _: Policy, outputs: list[Output], *__: Any
+) -> None:
+    iteration = state.iteration + 1
+    if event.revision > state.revision:
+        known = state.in_force.known()
+        outputs.append(Answered(event.revision, "rejected", iteration, known, event.reason))
+    rejected = [each for each in _answered_by(state, event.revision) if each.decision is not None]
+    _settle_answers(state, event.revision, iteration, outputs)
+    for flying in rejected:
+        uncount(state, flying)
+        if flying.decision is not None and flying.decision.rung == PUT_BACK:
+            state.harm = None
+    state.revision = max(state.revision, event.revision)
 
 
 def _answered_by(state: State, revision: int) -> list[InFlight]:
@@ -200,275 +283,80 @@ def _answered_by(state: State, revision: int) -> list[InFlight]:
     return [flying for flying in published if flying.revision <= revision]
 
 
-def _restarted(state: State, iteration: int) -> State:
-    """A revision begins: its window holds no iteration of another."""
-    return replace(state, revision_since=iteration, rows=(), streaks={}, firing=frozenset())
+def _settle_answers(
+    state: State, revision: int, iteration: int, outputs: list[Output]
+) -> Decision | None:
+    """Nothing up to `revision` is in flight any more; the decision that the answer is one to."""
+    answered = _answered_by(state, revision)
+    for flying in answered:
+        if flying.revision < revision:
+            later = f"the trainer took over revision {revision}, which came after it"
+            known = state.in_force.known()
+            outputs.append(Answered(flying.revision, "superseded", iteration, known, later))
+    state.in_flight = [each for each in state.in_flight if each not in answered]
+    # A person's change on top of ours holds ours too; it is still theirs to judge.
+    ours = [flying.decision for flying in answered if flying.decision is not None]
+    return ours[-1] if ours else None
 
 
-def _decide(state: State, decision: Decision) -> State:
-    revision = decision.base_revision + 1
-    flying = InFlight(revision, decision.intent, changed_before=state.changed_at)
-    flies = decision.mode is Mode.ACT
-    return replace(
-        state,
-        taken=(*state.taken, _rung_id(decision.rule, decision.rung)),
-        decided=state.decided + 1,
-        changed_at=decision.iteration,
-        in_flight=(*state.in_flight, flying) if flies else state.in_flight,
-        hold=None,
-    )
+# --- What happens in control/ ---------------------------------------------------------------------
 
 
-def _publish(state: State, event: Published) -> State:
-    def published(flying: InFlight) -> InFlight:
-        if flying.intent != event.intent:
-            return flying
-        return replace(flying, revision=event.revision, published_at=event.iteration)
-
-    return replace(state, in_flight=tuple(map(published, state.in_flight)))
+def _decide(state: State, event: Decision, *_: Any) -> None:
+    decisions.take(state, event)
 
 
-def _await(state: State, found: ForeignControl) -> State:
-    if found.revision <= state.revision:
-        return state
-    flying = InFlight(found.revision, published_at=found.iteration)
-    return replace(state, in_flight=(*state.in_flight, flying))
+def _publish(state: State, event: Published, *_: Any) -> None:
+    for flying in state.in_flight:
+        if flying.decision is not None and flying.decision.intent == event.intent:
+            flying.revision, flying.published_at = event.revision, event.iteration
+            return
+    approved = state.suggested.pop(event.intent, None)
+    if approved is not None and approved.rung not in FREE:
+        state.decided += 1
+    if event.revision > state.revision:
+        flying = InFlight(event.revision, approved, event.iteration, False, state.changed_at)
+        state.in_flight.append(flying)
 
 
-def _supersede(state: State, event: Superseded) -> State:
+def _await(state: State, event: ForeignControl, *_: Any) -> None:
+    if event.revision > state.revision:
+        state.in_flight.append(InFlight(event.revision, published_at=event.iteration))
+
+
+def _supersede(state: State, event: Superseded, *_: Any) -> None:
     """The rung may be taken again, once the log has been read as far as it had come."""
-    flying = next((each for each in state.in_flight if each.intent == event.intent), None)
-    if flying is None:
-        return state
-    rule, rung, _ = event.intent.split(":", 2)
-    return replace(
-        _uncounted(state, flying),
-        taken=tuple(taken for taken in state.taken if taken != _rung_id(rule, rung)),
-        blocked_until=event.iteration,
-        in_flight=tuple(each for each in state.in_flight if each is not flying),
-    )
+    for flying in state.in_flight:
+        if flying.decision is not None and flying.decision.intent == event.intent:
+            uncount(state, flying)
+            if rung_id(flying.decision) in state.taken:
+                state.taken.remove(rung_id(flying.decision))
+            state.blocked_until = event.iteration
+            state.in_flight.remove(flying)
+            return
 
 
-def _uncounted(state: State, flying: InFlight) -> State:
-    """A decision that changed nothing is none for the budget, nor for the cooldown."""
-    return replace(state, decided=state.decided - 1, changed_at=flying.changed_before)
+def _decline(state: State, event: Declined, *_: Any) -> None:
+    """A suggestion is off; its rung stays taken."""
+    state.suggested.pop(event.intent, None)
 
 
-def _rung_id(rule: str, rung: str) -> str:
-    return f"{rule}.{rung}"
+def _freeze(state: State, event: Frozen, *_: Any) -> None:
+    state.is_frozen = event.is_frozen
 
 
-# --- Verdicts -------------------------------------------------------------------------------------
-
-
-def _iterate(state: State, record: IterationRecord, policy: Policy, *, deciding: bool) -> Step:
-    if record.iteration <= state.iteration:
-        # A trainer without headers that starts again says an earlier iteration again.
-        state = replace(_rewound(state, record.iteration), attempt=state.attempt + 1)
-    row = row_of(record)
-    state = replace(
-        state,
-        iteration=record.iteration,
-        target_iterations=record.target_iterations or state.target_iterations,
-        rows=state.rows if row is None else (*state.rows, row)[-MOST_ROWS:],
-    )
-    state, silence = _missed_answers(state, policy)
-    stats = measure(state.rows, policy.windows, policy.least_effective, policy.z) if row else None
-    if stats is None:
-        # Verdicts in a row end where there is none.
-        state = replace(state, streaks={})
-        key, because = _no_verdict(state, policy) if row else _SILENT
-        return _hold(state, "all", key, because, silence)
-    situation = _situation(state, stats)
-    state = _with_verdicts(state, situation, policy)
-    outcome = _judged(state, situation, policy, record)
-    if isinstance(outcome, Hold):
-        return _hold(state, outcome.rule, outcome.key, outcome.because, silence)
-    if not deciding:
-        return state, silence
-    return _decide(state, outcome), (*silence, outcome)
-
-
-def _missed_answers(state: State, policy: Policy) -> Step:
-    """Say once of each control that it was not answered in time; a late answer still counts."""
-    missed = [
-        flying
-        for flying in state.in_flight
-        if flying.published_at is not None
-        and not flying.is_unconfirmed
-        and state.iteration > flying.published_at + policy.unconfirmed_after
-    ]
-    if not missed:
-        return state, ()
-    because = f"no answer within {policy.unconfirmed_after} iterations"
-    at, known = state.iteration, state.in_force.known()
-    in_flight = tuple(
-        replace(flying, is_unconfirmed=True) if flying in missed else flying
-        for flying in state.in_flight
-    )
-    return replace(state, in_flight=in_flight), tuple(
-        Answered(flying.revision, "unconfirmed", at, known, because) for flying in missed
-    )
-
-
-def _hold(state: State, rule: str, key: str, because: str, before: tuple[Output, ...] = ()) -> Step:
-    said = state.hold
-    if said is not None and (said.rule, said.key) == (rule, key):
-        return state, before
-    hold = Hold(rule, key, state.iteration, because)
-    return replace(state, hold=hold), (*before, hold)
-
-
-_SILENT = ("silent", "the log tells no reference correctness")
-
-
-def _no_verdict(state: State, policy: Policy) -> tuple[str, str]:
-    on = f" on revision {state.revision}" if state.revision else ""
-    return "window", (
-        f"a verdict{on} needs at least {policy.windows[0]} iterations "
-        f"and {number(policy.least_effective)} independent samples"
-    )
-
-
-def _situation(state: State, stats: WindowStats) -> Situation:
-    return Situation(
-        stats,
-        state.in_force.correctness_threshold,
-        state.bounds,
-        state.in_force.objective,
-        state.hand_over_to,
-    )
-
-
-def _with_verdicts(state: State, situation: Situation, policy: Policy) -> State:
-    streaks: dict[str, int] = {}
-    firing: set[str] = set()
-    evaluated = dict(state.evaluated)
-    for rule in _concerned(situation):
-        name, stats = rule.name, situation.stats
-        evaluated[name] = evaluated.get(name, 0) + 1
-        streaks[name] = state.streaks.get(name, 0) + 1 if rule.holds(stats, policy) else 0
-        still_fires = name in state.firing and not rule.clears(stats, policy)
-        if streaks[name] >= policy.dwell or still_fires:
-            firing.add(name)
-    return replace(state, streaks=streaks, firing=frozenset(firing), evaluated=evaluated)
-
-
-def _concerned(situation: Situation) -> list[Rule]:
-    return [rule for rule in RULES if rule.concerns(situation)]
-
-
-def _judged(
-    state: State, situation: Situation, policy: Policy, record: IterationRecord
-) -> Decision | Hold:
-    """The first firing rule's next rung, or what stands against a change."""
-    concerned = _concerned(situation)
-    idle: Hold | None = None
-    for rule in concerned:
-        if rule.name not in state.firing:
-            continue
-        outcome = _next_rung(state, rule, situation, policy, record)
-        if not isinstance(outcome, Hold) or outcome.key not in _IDLE:
-            return outcome
-        idle = idle or outcome
-    if idle is not None:
-        return idle
-    # The least urgent: of an adaptive run the one that it waits for.
-    last = concerned[-1]
-    because = f"{last.name} not fired: {last.bound(situation.stats)}"
-    return Hold(last.name, "not fired", state.iteration, because)
-
-
-# A rule that fires and wants no change keeps no other one from its own.
-_IDLE = frozenset({"rising", "no remedy"})
-
-
-def _next_rung(
-    state: State, rule: Rule, situation: Situation, policy: Policy, record: IterationRecord
-) -> Decision | Hold:
-    stats = situation.stats
-    fires = f"{rule.name} fires ({rule.bound(stats)})"
-    if (objection := _objection(state, rule, stats, policy)) is not None:
-        key, because = objection
-        return Hold(rule.name, key, state.iteration, f"{fires}, held: {because}")
-    refusals = []
-    for rung in rule.ladder:
-        if _rung_id(rule.name, rung.name) in state.taken:
-            refusals.append(f"{rung.name}: taken already")
-            continue
-        plan = rung.plan(situation, policy)
-        if isinstance(plan, Plan):
-            return _decision(state, stats, (rule, rung), plan, record.at)
-        refusals.append(f"{rung.name}: {plan}")
-    because = f"{fires}, no remedy left; {'; '.join(refusals)}"
-    return Hold(rule.name, "no remedy", state.iteration, because)
-
-
-def _objection(
-    state: State, rule: Rule, stats: WindowStats, policy: Policy
-) -> tuple[str, str] | None:
-    """What stands against a change by that rule now: its key and words."""
-    at, width = state.iteration, len(stats.rows)
-    settled = state.revision_since + policy.settle + width
-    cooled = at if state.changed_at is None else state.changed_at + policy.cooldown
-    left = None if state.target_iterations is None else state.target_iterations - at
-    flying = max(state.in_flight, key=lambda each: each.is_unconfirmed, default=None)
-    objections = (
-        (
-            flying is not None,
-            "unconfirmed" if flying is not None and flying.is_unconfirmed else "in flight",
-            f"revision {flying.revision if flying else 0} is not answered yet",
-        ),
-        (
-            at <= state.blocked_until,
-            "behind",
-            f"the log has come to iteration {state.blocked_until} already",
-        ),
-        (
-            rule.waits(stats, policy),
-            "rising",
-            f"correctness rises by {stats.slope.value if stats.slope else 0:.2g} an iteration",
-        ),
-        (
-            state.revision > 0 and at < settled,
-            "settling",
-            f"revision {state.revision} settles until iteration {settled}",
-        ),
-        (at < cooled, "cooldown", f"cooldown until iteration {cooled}"),
-        (
-            state.decided >= policy.most_changes,
-            "budget",
-            f"{state.decided} changes were made in this run, that is all it gets",
-        ),
-        (
-            left is not None and left < policy.least_left,
-            "late",
-            f"{left} iterations are left, {policy.least_left} are needed",
-        ),
-    )
-    return next(((key, words) for holds, key, words in objections if holds), None)
-
-
-def _decision(
-    state: State, stats: WindowStats, step: tuple[Rule, Rung], plan: Plan, time: str | None
-) -> Decision:
-    rule, rung = step
-    reference = "the reference threshold"
-    if state.reference_threshold is not None:
-        reference += f" {number(state.reference_threshold)}"
-    return Decision(
-        intent=f"{rule.name}:{rung.name}:{state.attempt}.{state.iteration}",
-        rule=rule.name,
-        rung=rung.name,
-        iteration=state.iteration,
-        time=time,
-        mode=state.mode,
-        base_revision=state.revision,
-        changes=plan.changes,
-        evidence={**evidence_of(stats), **plan.evidence},
-        because=(
-            f"correctness at {reference} was {stats.correctness:.0%} over {len(stats.rows)} "
-            f"iterations, between {stats.interval.lower:.0%} and {stats.interval.upper:.0%}; "
-            f"{plan.because}"
-        ),
-    )
+_TAKERS: Mapping[type, Callable[..., None]] = {
+    IterationRecord: _iterate,
+    RunStarted: _start,
+    Evaluated: _evaluate,
+    CheckpointSaved: _save,
+    UpdateSkipped: _update_skipped,
+    ControlApplied: _apply,
+    ControlRejected: _reject,
+    Decision: _decide,
+    Published: _publish,
+    ForeignControl: _await,
+    Superseded: _supersede,
+    Declined: _decline,
+    Frozen: _freeze,
+}

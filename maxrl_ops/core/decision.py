@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from maxrl_ops.core.policy import Mode
-from maxrl_ops.core.rules import Scalar
 from maxrl_ops.wire.record import Event
+
+Scalar = float | int | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +17,12 @@ class Decision:
         intent: Unique in the run, and the same whenever the same log is judged.
         iteration: The one it was decided on.
         time: That iteration's, as the log has it.
-        mode: The autopilot's; only Mode.ACT is published.
+        mode: The autopilot's; only Mode.ACT is published at once. A suggestion is published by
+            whoever approves it, under the same intent.
         base_revision: The newest revision the trainer had answered.
-        changes: New values by their key in the control.
-        evidence: The figures behind it.
+        changes: New values by their key in the control; `lifecycle` may be among them, and with
+            `restart_from` the checkpoint's iteration under that key.
+        evidence: The figures behind it; what it is predicted to do among them.
         because: Why, in a sentence.
     """
 
@@ -37,7 +40,10 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Why nothing is changed; said when rule or reason (`key`) changes, not every iteration."""
+    """Why a rule changes nothing; said when its reason (`key`) changes, not every iteration.
+
+    With the key `alert` it is what a rule has to say that no control can mend.
+    """
 
     rule: str
     key: str
@@ -97,5 +103,39 @@ class ForeignControl:
     because: str = ""
 
 
-Input = Event | Decision | Published | Superseded | ForeignControl
-Output = Decision | Hold | Answered
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """A person declined a suggestion; it is not made again."""
+
+    intent: str
+    iteration: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """The autopilot of the whole host was frozen, or set free again (`is_frozen` False)."""
+
+    is_frozen: bool
+    iteration: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a change was worth, told once enough iterations have followed it.
+
+    Attributes:
+        revision: The change's.
+        verdict: helped, harmed or inconclusive.
+        iteration: The one it was told at.
+        evidence: Correctness before and after, the difference and its interval.
+    """
+
+    revision: int
+    verdict: str
+    iteration: int
+    evidence: Mapping[str, Scalar]
+    because: str
+
+
+Input = Event | Decision | Published | Superseded | ForeignControl | Declined | Frozen
+Output = Decision | Hold | Answered | Judged

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from maxrl_ops.core.stats import design_effect, wilson
+from maxrl_ops.core.stats import counted, design_effect, wilson
 from maxrl_ops.report.chart import Point
 from maxrl_ops.wire.record import (
     ControlApplied,
@@ -90,7 +90,7 @@ class Smooth:
         self._rows = [*self._rows[1 - WINDOW :], (count, total)]
         samples = sum(n for _, n in self._rows)
         share = sum(k for k, _ in self._rows) / samples
-        interval = wilson(share, samples / design_effect(self._rows), _Z)
+        interval = wilson(share, samples / design_effect(counted(self._rows)), _Z)
         self.middle.add(iteration, share)
         self.low.add(iteration, interval.lower)
         self.high.add(iteration, interval.upper)

@@ -70,6 +70,11 @@ class Control:
         base_revision: The newest revision its author had seen; 0 when there was none.
         state: The whole desired training state, never a patch.
         lifecycle: One of LIFECYCLES.
+        restart_from: With lifecycle `restart_from`, and only then: the checkpoint's iteration. The
+            trainer ends at its next boundary, and the supervisor starts it again from that
+            checkpoint, or the newest complete one before it where it is gone. It is applied with
+            the first iteration after the checkpoint: from there on `state` is in force, and what
+            the attempts before had applied behind it is not.
         intent: Unique id of the wish, by which a writer finds it again after a crash.
         author: `uid:1000` or `rule:LOW`.
         reason: One line for a person.
@@ -84,6 +89,7 @@ class Control:
     time: str
     lifecycle: str = "run"
     intent: str = ""
+    restart_from: int | None = None
 
     def to_bytes(self) -> bytes:
         """The file's content."""
@@ -107,6 +113,9 @@ class Control:
         lifecycle = _text(raw, "lifecycle")
         if lifecycle not in LIFECYCLES:
             raise DocumentError(f"lifecycle is {lifecycle!r}, not one of {', '.join(LIFECYCLES)}")
+        restart_from = raw.get("restart_from")
+        if (restart_from is not None) != (lifecycle == "restart_from"):
+            raise DocumentError("restart_from goes with lifecycle restart_from, and only with it")
         return cls(
             revision=_whole(raw, "revision"),
             base_revision=_whole(raw, "base_revision"),
@@ -116,6 +125,7 @@ class Control:
             time=_text(raw, "time"),
             lifecycle=lifecycle,
             intent=_text(raw, "intent"),
+            restart_from=None if restart_from is None else _whole(raw, "restart_from"),
         )
 
 

@@ -346,7 +346,7 @@ def test_a_trainer_that_never_looks_is_asked_once_and_said_to_be_silent(
     (theirs,) = watcher.entries()
     assert (theirs.by, theirs.outcome) == (control_writer.operator(), "unconfirmed")
     # The log had come to 21 when it was found.
-    assert theirs.answered_at == 21 + Policy().unconfirmed_after + 1
+    assert theirs.answered_at == 21 + Policy().limits.unconfirmed_after + 1
     outcomes = ("operator", "unconfirmed"), ("operator", "applied")
     watcher.restart()
     assert watcher.counts(*outcomes) == [1, 0]

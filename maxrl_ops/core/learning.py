@@ -1,0 +1,182 @@
+"""What no control can mend, and a person should know: DEAD GROUPS, NO LEARNING, REWARD HACKING."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from maxrl_ops.core.policy import DeadGroups, Hacking, NoLearning
+from maxrl_ops.wire.record import Evaluated, IterationRecord
+
+
+class Mean(NamedTuple):
+    """Of so many values, and its standard error."""
+
+    value: float
+    error: float
+
+
+def mean_of(values: Iterable[float | None]) -> Mean | None:
+    """None where fewer than two values are told; what is not finite is not told."""
+    told = [value for value in values if value is not None and math.isfinite(value)]
+    count = len(told)
+    if count < 2:
+        return None
+    mean = math.fsum(told) / count
+    # statistics.variance is exact, and fifty times slower.
+    variance = math.fsum([(value - mean) ** 2 for value in told]) / (count - 1)
+    return Mean(mean, math.sqrt(variance / count))
+
+
+@dataclass(slots=True)
+class Progress:
+    """Whether a run gets anywhere.
+
+    Attributes:
+        first: The run's first iterations, which later ones are held against.
+        figures: What the newest iteration told.
+        frozen: For how many iterations in a row those have been the same.
+        idle: For how many there was no gradient.
+        tells_loss: The log has told a loss or a gradient: silence about it means something.
+    """
+
+    first: list[IterationRecord] = field(default_factory=list)
+    figures: tuple[object, ...] = ()
+    frozen: int = 0
+    idle: int = 0
+    tells_loss: bool = False
+
+    def append(self, record: IterationRecord, keep: int, *, is_ours: bool) -> None:
+        """Take an iteration in; the first `keep` ones are kept. `is_ours`: of our own trainer."""
+        if len(self.first) < keep:
+            self.first.append(record)
+        loss, norm = record.loss, record.grad_norm
+        if loss is None and norm is None:
+            # Our trainer tells no loss where no group carried signal; another may never tell one.
+            self.idle = self.idle + 1 if is_ours or self.tells_loss else 0
+        else:
+            self.tells_loss = True
+            still = norm == 0 or record.learning_rate == 0
+            self.idle = self.idle + 1 if still else 0
+        figures = (record.n_correct, record.correct_reward_mean, loss, norm)
+        self.frozen = self.frozen + 1 if figures == self.figures and loss is not None else 0
+        self.figures = figures
+
+    def rewind(self, first: int) -> None:
+        """Without the iterations from `first` on."""
+        self.first = [record for record in self.first if record.iteration < first]
+        self.figures, self.frozen, self.idle = (), 0, 0
+
+
+def no_learning(progress: Progress, policy: NoLearning) -> str | None:
+    """Why nothing is learned, in words; None where something may be."""
+    if progress.idle >= policy.iterations:
+        return f"no gradient for {progress.idle} iterations: nothing is learned"
+    # The first of them is not a repetition.
+    if progress.frozen + 1 >= policy.iterations:
+        return f"loss and correctness have not moved for {progress.frozen + 1} iterations"
+    return None
+
+
+def dead_groups(records: Sequence[IterationRecord], policy: DeadGroups) -> str | None:
+    """What most prompts of a window have in common; None where enough of them teach something."""
+    wrong = sum(record.groups_all_wrong or 0 for record in records)
+    correct = sum(record.groups_all_correct or 0 for record in records)
+    total = wrong + correct + sum(record.groups_mixed or 0 for record in records)
+    if not total:
+        return None
+    if wrong / total > policy.above:
+        return (
+            f"{wrong / total:.0%} of the groups had no correct sample: "
+            "easier prompts, or more samples a prompt, would teach more"
+        )
+    if correct / total > policy.above:
+        return (
+            f"{correct / total:.0%} of the groups had no wrong sample: "
+            "harder prompts would teach more"
+        )
+    return None
+
+
+def hacking(
+    first: Sequence[IterationRecord],
+    now: Sequence[IterationRecord],
+    evaluations: tuple[Evaluated | None, Evaluated | None],
+    policy: Hacking,
+) -> str | None:
+    """How the reward seems to be had without the work, in words; None where it does not.
+
+    Args:
+        first: The run's first iterations.
+        now: The newest ones, none of them among `first`.
+        evaluations: The first held-out evaluation, and the newest.
+        policy: The numbers.
+    """
+    trivial = mean_of(record.trivial_ratio for record in now)
+    if trivial is not None and trivial.value > policy.trivial:
+        return f"{trivial.value:.0%} of the completions are trivial"
+    for words, was, then in (
+        (
+            "completions are {:.1f} tokens long, they were {:.1f}",
+            mean_of(r.length_mean for r in first),
+            mean_of(r.length_mean for r in now),
+        ),
+        (
+            "{:.0%} of the completions are unique, {:.0%} were",
+            mean_of(_unique(r) for r in first),
+            mean_of(_unique(r) for r in now),
+        ),
+    ):
+        if was is not None and then is not None and then.value < policy.halved * was.value:
+            return words.format(then.value, was.value)
+    return _bought(first, now, evaluations, policy)
+
+
+def _unique(record: IterationRecord) -> float | None:
+    if record.unique is None or not record.unique_of:
+        return None
+    return record.unique / record.unique_of
+
+
+def _bought(
+    first: Sequence[IterationRecord],
+    now: Sequence[IterationRecord],
+    evaluations: tuple[Evaluated | None, Evaluated | None],
+    policy: Hacking,
+) -> str | None:
+    """Whether compiling, or the reward, got better and what it stands for did not."""
+    compiling = _rise((r.compile_ratio for r in first), (r.compile_ratio for r in now))
+    tests = _rise((r.tests_pass_ratio for r in first), (r.tests_pass_ratio for r in now))
+    reward = _rise((r.reward_mean for r in first), (r.reward_mean for r in now))
+    right = _rise((r.reference_correctness for r in first), (r.reference_correctness for r in now))
+    if _is_clear(compiling, policy, policy.least_rise) and (
+        _is_flat(tests, policy) or _is_flat(_held_out_rise(evaluations), policy)
+    ):
+        return "more completions compile than at first, and no more of them are right"
+    if _is_clear(reward, policy, 0.0) and _is_flat(right, policy):
+        return "the reward is higher than at first, and no more completions are correct"
+    return None
+
+
+def _rise(first: Iterable[float | None], now: Iterable[float | None]) -> Mean | None:
+    was, then = mean_of(first), mean_of(now)
+    if was is None or then is None:
+        return None
+    return Mean(then.value - was.value, math.hypot(was.error, then.error))
+
+
+def _held_out_rise(evaluations: tuple[Evaluated | None, Evaluated | None]) -> Mean | None:
+    first, newest = evaluations
+    if first is None or newest is None or first is newest:
+        return None
+    error = math.hypot(first.se, newest.se)
+    return Mean(newest.pass_at_k[1] - first.pass_at_k[1], error)
+
+
+def _is_clear(rise: Mean | None, policy: Hacking, least: float) -> bool:
+    return rise is not None and rise.value > least and rise.value > policy.z * rise.error
+
+
+def _is_flat(rise: Mean | None, policy: Hacking) -> bool:
+    """Told, and not clearly above 0."""
+    return rise is not None and rise.value <= policy.z * rise.error

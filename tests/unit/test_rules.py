@@ -1,0 +1,624 @@
+"""Each rule on runs whose truth is known: when it fires, what it does, what holds it, its end."""
+
+import random
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from scripted import header, record
+from test_autopilot import decisions, fold, holds
+
+from maxrl_ops.core import autopilot
+from maxrl_ops.core.decision import (
+    Decision,
+    Declined,
+    Frozen,
+    Hold,
+    Input,
+    Judged,
+    Output,
+    Published,
+)
+from maxrl_ops.core.in_force import InForce
+from maxrl_ops.core.policy import POLICIES, Mode, Policy
+from maxrl_ops.core.predict import predict
+from maxrl_ops.wire.record import (
+    Algorithm,
+    Change,
+    CheckpointSaved,
+    ControlApplied,
+    Evaluated,
+    IterationRecord,
+    RunStarted,
+    UpdateSkipped,
+)
+from trainer.objectives import OBJECTIVES, effective_samples
+
+LONG = 2000
+PLAIN = replace(
+    header(iterations=LONG), correctness_threshold=20.0, n_samples=8, learning_rate=1e-4
+)
+
+
+def steady(first: int, last: int, correct: int = 40, **more: Any) -> list[IterationRecord]:
+    """Iterations with so many of 64 correct, a loss that moves, at threshold 20."""
+    made = []
+    for n in range(first, last + 1):
+        plain = record(n, correct, threshold=20.0, iterations=LONG)
+        made.append(replace(plain, loss=4.0 + n % 7 / 10, **more))
+    return made
+
+
+def obey(state: autopilot.State, decision: Decision, at: int) -> list[Input]:
+    """A trainer that does as it is told at iteration `at`."""
+    known, revision = state.in_force.known(), decision.base_revision + 1
+    changes = tuple(
+        Change(key, str(new), str(known.get(key, "run"))) for key, new in decision.changes.items()
+    )
+    return [Published(decision.intent, revision, at - 1), ControlApplied(revision, at, changes)]
+
+
+def drive(
+    events: Iterable[Input], state: autopilot.State | None = None, policy: Policy | None = None
+) -> tuple[autopilot.State, list[Output]]:
+    """Fold events; what is decided is obeyed at the next iteration."""
+    policy = policy or Policy()
+    state = state or autopilot.State()
+    said: list[Output] = []
+    wish: Decision | None = None
+    for event in events:
+        if wish is not None and isinstance(event, IterationRecord):
+            for answer in obey(state, wish, event.iteration):
+                state, outputs = autopilot.reduce(state, answer, policy)
+                said += outputs
+            wish = None
+        state, outputs = autopilot.reduce(state, event, policy)
+        said += outputs
+        wish = next((d for d in decisions(outputs) if d.mode is Mode.ACT), wish)
+    return state, said
+
+
+def taken(outputs: Iterable[Output]) -> list[tuple[str, str]]:
+    return [(d.rule, d.rung) for d in decisions(outputs)]
+
+
+def refusal(outputs: Iterable[Output], rule: str) -> str:
+    held = [o for o in outputs if isinstance(o, Hold) and (o.rule, o.key) == (rule, "no remedy")]
+    return held[0].because
+
+
+# --- LOW ------------------------------------------------------------------------------------------
+
+
+def test_low_goes_down_its_ladder_and_returns_from_the_warm_up() -> None:
+    state, said = drive([PLAIN, *steady(1, 1000, 26)])
+    # Every iteration has correct samples: the threshold is left alone, and the run has its time.
+    assert taken(said) == [("LOW", "warm_up"), ("ADAPT", "return"), ("LOW", "n_samples")]
+    first, back, more = decisions(said)
+    assert first.iteration == Policy().low.patience
+    assert first.changes == {"objective": "grpo"}
+    assert "threshold: 0% of the iterations" in str(first.evidence["skipped"])
+    # The warm-up began an iteration after it was decided on, and ADAPT wants its dwell.
+    assert back.iteration == first.iteration + 1 + Policy().low.warm_up + Policy().adapt.dwell - 1
+    assert back.changes == {"objective": "maxrl"}
+    assert more.changes == {"n_samples": 16}
+    assert more.evidence["kept_predicted"] == 2 * float(more.evidence["kept_now"])
+    # A planned return is none of the three changes, and no oscillation.
+    assert (state.decided, state.frozen) == (2, set())
+    last = [o for o in said if isinstance(o, Hold) and o.key == "no remedy"][-1]
+    assert "check the base model" in last.because
+
+
+def test_a_warm_up_ends_early_where_correctness_is_high_and_not_before_100() -> None:
+    state, said = drive([PLAIN, *steady(1, 210, 26)])
+    (decision,) = decisions(said)
+    state, said = drive(steady(211, 400, 45), state)
+    (back,) = decisions(said)
+    assert back.rung == "return"
+    since = decision.iteration + 1
+    assert back.iteration - since == Policy().low.warm_up_least + Policy().adapt.dwell - 1
+
+
+def test_a_warm_up_needs_room_and_is_not_the_papers() -> None:
+    short = [replace(r, target_iterations=400) for r in steady(1, 330, 26)]
+    _, said = drive([replace(PLAIN, target_iterations=400), *short])
+    assert taken(said) == [("LOW", "n_samples")]
+    assert "280 are needed" in str(decisions(said)[0].evidence["skipped"])
+    _, said = drive([PLAIN, *steady(1, 300, 26)], policy=POLICIES["paper"])
+    assert taken(said)[0] == ("LOW", "n_samples")
+
+
+def test_low_clears_where_it_is_clearly_over() -> None:
+    state, _ = drive([PLAIN, *steady(1, 40, 26)])
+    assert "LOW" in state.firing
+    state, _ = drive(steady(41, 75, 36), state)
+    # Between the two levels it goes on firing, but would not act.
+    assert "LOW" in state.firing
+    assert state.said["LOW"] == "eased"
+    state, _ = drive(steady(76, 120, 44), state)
+    assert "LOW" not in state.firing
+
+
+# --- HIGH -----------------------------------------------------------------------------------------
+
+
+def high(first: int, last: int, **more: Any) -> list[IterationRecord]:
+    levels = {15.0: 64, 20.0: 63, 25.0: 40, 30.0: 0}
+    weights = {"effective_samples": 5.0, "effective_of": 7.8}
+    weights |= {"effective_half": 4.2, "effective_double": 6.0}
+    return steady(first, last, 63, **{"rewards_above": levels, **weights, **more})
+
+
+def test_high_goes_up_its_ladder() -> None:
+    _, said = drive([PLAIN, *high(1, 600)])
+    assert taken(said) == [
+        ("HIGH", "threshold"),
+        ("HIGH", "weight_temperature"),
+        ("HIGH", "n_samples"),
+    ]
+    assert [d.changes for d in decisions(said)] == [
+        {"correctness_threshold": 25.0},
+        {"weight_temperature": 0.5},
+        {"n_samples": 4},
+    ]
+    first, second, _ = decisions(said)
+    assert first.iteration == 24
+    assert (first.evidence["kept_now"], first.evidence["kept_predicted"]) == (63, 40)
+    assert second.evidence["effective_predicted"] == 4.2
+
+
+def test_highs_rungs_leave_enough_to_learn_from() -> None:
+    thin = {15.0: 64, 20.0: 63, 25.0: 15, 30.0: 0}
+    _, said = drive([PLAIN, *high(1, 60, rewards_above=thin, effective_half=3.9)])
+    (decision,) = decisions(said)
+    assert decision.rung == "n_samples"
+    skipped = str(decision.evidence["skipped"])
+    assert "1.9 samples of a group would stay above 25" in skipped
+    assert "3.9 effective samples of a group would stay" in skipped
+
+
+def test_unstable_vetoes_high() -> None:
+    started = replace(PLAIN, n_samples=32, weight_temperature=2.0, objective="maxrl_zscore")
+    wild = [replace(r, grad_norm=50.0 if r.iteration > 20 else 1.0) for r in high(1, 40)]
+    _, said = drive([started, *wild])
+    assert not decisions(said)
+    assert "it would change nothing" not in refusal(said, "UNSTABLE")
+    assert ("HIGH", "vetoed") in holds(said)
+
+
+# --- UNSTABLE -------------------------------------------------------------------------------------
+
+
+def norms(first: int, last: int, factor: float = 1.0) -> list[IterationRecord]:
+    rng = random.Random(first)
+    made = steady(first, last, 40, effective_samples=2.0, effective_of=5.0, effective_double=3.0)
+    return [replace(r, grad_norm=factor * rng.lognormvariate(0, 0.2)) for r in made]
+
+
+def test_unstable_goes_down_its_ladder() -> None:
+    events: list[Input] = [PLAIN]
+    for place in range(3):
+        events += [
+            *norms(200 * place + 1, 200 * place + 150),
+            *norms(200 * place + 151, 200 * place + 200, 30),
+        ]
+    _, said = drive(events)
+    assert taken(said) == [
+        ("UNSTABLE", "n_samples"),
+        ("UNSTABLE", "weight_temperature"),
+        ("UNSTABLE", "objective"),
+    ]
+    first, second, third = decisions(said)
+    assert first.iteration == 154
+    assert first.changes == {"n_samples": 16}
+    assert "4 of 6 gradient norms spike" in first.because
+    assert (second.changes, third.changes) == (
+        {"weight_temperature": 2.0},
+        {"objective": "maxrl_zscore"},
+    )
+    assert second.evidence["effective_predicted"] == 3.0
+
+
+def test_a_drift_is_found_that_no_spike_tells_and_a_falling_norm_is_none() -> None:
+    rising = [replace(r, grad_norm=2.0 ** ((n - 60) / 8)) for n, r in enumerate(norms(61, 120), 61)]
+    state, said = drive([PLAIN, *norms(1, 60), *rising])
+    assert taken(said) == [("UNSTABLE", "n_samples")]
+    falling = [
+        replace(r, grad_norm=(r.grad_norm or 1) * 0.97**n) for n, r in enumerate(norms(1, 200))
+    ]
+    state, said = drive([PLAIN, *falling])
+    assert not decisions(said)
+    assert state.gradient.drift == 0
+
+
+def test_a_rung_that_would_change_nothing_is_skipped_and_costs_nothing() -> None:
+    same = {"effective_samples": 2.0, "effective_double": 2.001, "effective_of": 5.0}
+    started = replace(PLAIN, n_samples=32)
+    calm = [replace(r, **same) for r in norms(1, 150)]  # type: ignore[arg-type]
+    wild = [replace(r, **same) for r in norms(151, 160, 30)]  # type: ignore[arg-type]
+    state, said = drive([started, *calm, *wild])
+    (decision,) = decisions(said)
+    assert decision.rung == "objective"
+    assert decision.evidence["skipped"] == (
+        "n_samples: n_samples is 32 already; weight_temperature: it would change nothing"
+    )
+    assert state.decided == 1
+
+
+# --- COLLAPSE and NONFINITE -----------------------------------------------------------------------
+
+
+def evaluated(at: int, pass_at_1: float) -> Evaluated:
+    return Evaluated(at, pass_at_1, {1: pass_at_1}, 0.02)
+
+
+def test_what_was_reached_and_is_lost_is_fetched_from_the_best_checkpoint() -> None:
+    events: list[Input] = [PLAIN, evaluated(0, 0.4), CheckpointSaved(0, 0.1)]
+    events += [*steady(1, 50, 44), evaluated(50, 0.7), CheckpointSaved(50, 0.1)]
+    events += [*steady(51, 100, 44), evaluated(100, 0.6), CheckpointSaved(100, 0.1)]
+    _, said = drive([*events, *steady(101, 125, 6)])
+    (decision,) = decisions(said)
+    assert (decision.rule, decision.rung) == ("COLLAPSE", "restart_1")
+    assert decision.changes == {
+        "learning_rate": 3e-5,
+        "lifecycle": "restart_from",
+        "restart_from": 50,
+    }
+    assert 105 <= decision.iteration <= 125
+    assert float(decision.evidence["best_lower"]) - float(decision.evidence["upper"]) > 0.1
+
+
+def went_back(attempt: int) -> list[Input]:
+    """The supervisor has started the trainer again from checkpoint 50."""
+    header_ = replace(PLAIN, attempt=attempt, resumed_from=50)
+    changes = (
+        Change("learning_rate", "3e-05", "0.0001"),
+        Change("lifecycle", "restart_from", "run"),
+    )
+    return [header_, ControlApplied(1, 51, changes)]
+
+
+def test_a_restart_is_answered_by_the_attempt_that_it_begins() -> None:
+    events: list[Input] = [PLAIN, evaluated(0, 0.4), *steady(1, 50, 44)]
+    events += [evaluated(50, 0.7), CheckpointSaved(50, 0.1), *steady(51, 100, 44)]
+    state, said = fold([*events, *steady(101, 116, 6)])
+    (decision,) = decisions(said)
+    state, said = fold([Published(decision.intent, 1, 116), *went_back(2)], state)
+    assert state.in_flight == []
+    assert (state.iteration, state.in_force.learning_rate) == (50, 3e-5)
+    state, said = fold(steady(51, 160, 44), state)
+    assert not decisions(said)
+    assert [o.verdict for o in said if isinstance(o, Judged)] == ["inconclusive"]
+    # A second collapse is answered once more; a third only told.
+    state, said = fold(steady(161, 200, 6), state)
+    assert taken(said) == [("COLLAPSE", "restart_2")]
+
+
+def test_held_out_evaluations_below_the_first_are_a_collapse_too() -> None:
+    events: list[Input] = [PLAIN, evaluated(0, 0.6), CheckpointSaved(0, 0.1)]
+    for start in (0, 30, 60):
+        events += [*steady(start + 1, start + 30, 40), evaluated(start + 30, 0.5)]
+    _, said = drive([*events, *steady(91, 100, 40)])
+    (decision,) = decisions(said)
+    assert (decision.rule, decision.iteration) == ("COLLAPSE", 65)
+    assert decision.changes["restart_from"] == 0
+
+
+def test_a_run_without_a_checkpoint_cannot_go_back() -> None:
+    _, said = drive([PLAIN, *steady(1, 100, 44), *steady(101, 130, 6)])
+    assert not decisions(said)
+    refused = next(
+        o for o in said if isinstance(o, Hold) and o.rule == "COLLAPSE" and o.key == "no remedy"
+    )
+    assert "no checkpoint was saved" in refused.because
+
+
+@pytest.mark.parametrize("how", ["update", "loss", "gradient"])
+def test_three_updates_that_were_not_finite(how: str) -> None:
+    events: list[Input] = [PLAIN, *steady(1, 30), CheckpointSaved(30, 0.1)]
+    wrong: dict[str, dict[str, Any]] = {
+        "loss": {"loss": float("nan")},
+        "gradient": {"grad_norm": float("inf")},
+    }
+    for row in steady(31, 40):
+        is_skipped = row.iteration in {33, 36, 39}
+        if is_skipped and how == "update":
+            events.append(UpdateSkipped(row.iteration, "loss nan"))
+        events.append(replace(row, **wrong.get(how, {})) if is_skipped else row)
+    _, said = drive(events)
+    (decision,) = decisions(said)
+    assert (decision.rule, decision.iteration) == ("NONFINITE", 39)
+    assert decision.changes["restart_from"] == 30
+    assert decision.changes["learning_rate"] == 3e-5
+
+
+def test_two_updates_that_were_not_finite_are_none_too_many() -> None:
+    skips: list[Input] = [UpdateSkipped(n, "loss nan") for n in (5, 26, 27)]
+    _, said = drive(
+        [PLAIN, CheckpointSaved(0, 0.1), *steady(1, 5), skips[0], *steady(6, 26), *skips[1:]]
+    )
+    assert not decisions(said)
+
+
+# --- ADAPT ----------------------------------------------------------------------------------------
+
+
+def adaptive() -> RunStarted:
+    return replace(
+        PLAIN, algorithm=Algorithm.GRPO, objective="grpo", schedule="adaptive", hand_over_to="maxrl"
+    )
+
+
+def test_the_paper_switches_the_other_way_and_back() -> None:
+    paper = POLICIES["paper"]
+    state, said = drive([adaptive(), *steady(1, 40, 20)], policy=paper)
+    assert [d.changes for d in decisions(said)] == [{"objective": "maxrl"}]
+    # Not back within 200 iterations: that would be an oscillation.
+    state, said = drive(steady(41, 300, 50), state, paper)
+    (back,) = decisions(said)
+    assert (back.changes, back.iteration >= 225) == ({"objective": "grpo"}, True)
+    _, said = drive(steady(301, 700, 20), state, paper)
+    assert not [d for d in decisions(said) if d.rule == "ADAPT"]
+
+
+# --- Judging --------------------------------------------------------------------------------------
+
+
+def changed(after: int, first: int = 150) -> tuple[autopilot.State, list[Output]]:
+    """UNSTABLE doubled n_samples at `first`; so many of 64 are correct since."""
+    calm = [*norms(1, first), *norms(first + 1, first + 4, 30)]
+    follow = norms(first + 5, first + 60)
+    scored = [replace(r, reference_correct=after, n_correct=after) for r in follow]
+    return drive([PLAIN, *calm, *scored])
+
+
+def test_a_change_that_did_harm_is_put_back_once_and_its_rule_stays_quiet() -> None:
+    state, said = changed(after=20)
+    (judged,) = [o for o in said if isinstance(o, Judged)]
+    assert (judged.revision, judged.verdict) == (1, "harmed")
+    assert float(judged.evidence["upper"]) < 0
+    done = decisions(said)
+    assert taken(said)[:2] == [("UNSTABLE", "n_samples"), ("UNSTABLE", "put_back")]
+    back = done[1]
+    # In the same iteration as the verdict: neither cooldown nor settling holds it.
+    assert back.iteration == judged.iteration == done[0].iteration + 40
+    assert back.changes == {"n_samples": 8}
+    assert "did harm" in back.because
+    assert state.in_force.n_samples == 8
+    assert state.frozen == {"UNSTABLE"}
+
+
+@pytest.mark.parametrize(("after", "verdict"), [(40, "inconclusive"), (52, "helped")])
+def test_a_change_that_did_none_stays(after: int, verdict: str) -> None:
+    state, said = changed(after)
+    assert [o.verdict for o in said if isinstance(o, Judged)] == [verdict]
+    assert taken(said) == [("UNSTABLE", "n_samples")]
+    assert state.in_force.n_samples == 16
+
+
+def test_a_persons_change_is_judged_and_never_put_back() -> None:
+    applied = ControlApplied(1, 101, (Change("n_samples", "4", "8"),))
+    _, said = drive([PLAIN, *steady(1, 100), applied, *steady(101, 141, 20)])
+    assert [o.verdict for o in said if isinstance(o, Judged)] == ["harmed"]
+    assert not [d for d in decisions(said) if d.rung == "put_back"]
+
+
+def test_a_change_on_top_of_one_leaves_it_unjudged() -> None:
+    first = ControlApplied(1, 101, (Change("n_samples", "4", "8"),))
+    second = ControlApplied(2, 111, (Change("n_samples", "16", "4"),))
+    _, said = drive([PLAIN, *steady(1, 100), first, *steady(101, 110), second, *steady(111, 160)])
+    told = [(o.revision, o.verdict) for o in said if isinstance(o, Judged)]
+    assert told == [(1, "inconclusive"), (2, "inconclusive")]
+
+
+def test_the_counterfactual_is_told_at_the_threshold_that_was_given_up() -> None:
+    lowered = ControlApplied(1, 101, (Change("correctness_threshold", "15.0", "20.0"),))
+    _, said = drive([PLAIN, *steady(1, 100, 30), lowered, *steady(101, 150, 30)])
+    (judged,) = [o for o in said if isinstance(o, Judged)]
+    assert judged.evidence["old_threshold"] == 20.0
+    assert judged.evidence["at_old_threshold"] == pytest.approx(30 / 64, abs=1e-4)
+
+
+def test_who_pauses_changes_nothing_that_is_judged() -> None:
+    paused = ControlApplied(1, 51, (Change("lifecycle", "pause", "run"),))
+    state, _ = drive([PLAIN, *steady(1, 50), paused, *steady(51, 60)])
+    assert (state.revision, state.rows.count, state.trial) == (1, 60, None)
+
+
+# --- Limits and modes -----------------------------------------------------------------------------
+
+
+def test_a_value_that_is_back_within_a_while_freezes_its_rule() -> None:
+    state, said = drive([PLAIN, *high(1, 26)])
+    assert taken(said) == [("HIGH", "threshold")]
+    person = ControlApplied(2, 60, (Change("correctness_threshold", "20.0", "25.0"),))
+    state, said = drive([*high(27, 59), person, *high(60, 300)], state)
+    assert state.frozen == {"HIGH"}
+    assert not decisions(said)
+    assert state.said["HIGH"] == "frozen"
+
+
+def test_no_rule_takes_back_what_was_just_changed() -> None:
+    person = ControlApplied(1, 5, (Change("n_samples", "8", "4"),))
+    started = replace(PLAIN, n_samples=4, correctness_threshold=30.0, weight_temperature=0.5)
+    _, said = drive([started, *high(1, 4), person, *high(5, 190, rewards_above={})])
+    assert not decisions(said)
+    refused = next(
+        o for o in said if isinstance(o, Hold) and (o.rule, o.key) == ("HIGH", "no remedy")
+    )
+    assert "it would take n_samples back" in refused.because
+
+
+def test_more_than_three_changes_need_approval() -> None:
+    state = autopilot.State()
+    state.decided = 3
+    _, said = fold([PLAIN, *high(1, 60)], state)
+    (decision,) = decisions(said)
+    assert decision.mode is Mode.SUGGEST
+    state.mode = Mode.OBSERVE
+    _, said = fold([PLAIN, *high(1, 60)], state)
+    assert not decisions(said)
+    assert ("HIGH", "budget") in holds(said)
+
+
+def suggested() -> tuple[autopilot.State, Decision]:
+    state, said = fold([PLAIN, *high(1, 60)], autopilot.State(mode=Mode.SUGGEST))
+    (decision,) = decisions(said)
+    assert (decision.mode, state.in_flight, state.decided) == (Mode.SUGGEST, [], 0)
+    assert ("HIGH", "waiting") in holds(said)
+    return state, decision
+
+
+def test_an_approved_suggestion_is_a_change_like_any() -> None:
+    state, decision = suggested()
+    state, said = fold([Published(decision.intent, 1, 60), *high(61, 61)], state)
+    assert [flying.decision for flying in state.in_flight] == [decision]
+    assert state.decided == 1
+    applied = ControlApplied(1, 62, (Change("correctness_threshold", "25.0", "20.0"),))
+    state, said = fold([applied, *high(62, 102)], state)
+    assert [o.verdict for o in said if isinstance(o, Judged)] == ["inconclusive"]
+    assert (state.suggested, state.changed_at) == ({}, 62)
+
+
+def test_a_declined_suggestion_is_not_made_again() -> None:
+    state, decision = suggested()
+    state, said = fold([Declined(decision.intent, 60), *high(61, 160)], state)
+    assert [d.rung for d in decisions(said)] == ["weight_temperature"]
+    assert "threshold: taken already" in str(decisions(said)[0].evidence["skipped"])
+
+
+def test_a_suggestion_lapses_with_what_it_was_made_on() -> None:
+    state, _ = suggested()
+    state, _ = fold([ControlApplied(1, 61, (Change("n_samples", "16", "8"),))], state)
+    assert (state.suggested, state.taken) == ({}, [])
+    _, said = fold(high(61, 160), state)
+    assert taken(said)[0] == ("HIGH", "threshold")
+
+
+def test_modes_of_run_policy_and_rule_the_most_careful_counts() -> None:
+    careful = replace(Policy(), high=replace(Policy().high, mode=Mode.SUGGEST))
+    for policy, mode in ((careful, Mode.SUGGEST), (POLICIES["observe"], Mode.OBSERVE)):
+        _, said = drive([PLAIN, *high(1, 40)], policy=policy)
+        assert [d.mode for d in decisions(said)] == [mode]
+
+
+def test_a_frozen_host_changes_nothing_until_it_is_set_free() -> None:
+    state, said = fold([PLAIN, Frozen(True, 0), *high(1, 60)])
+    assert not decisions(said)
+    assert ("HIGH", "host frozen") in holds(said)
+    _, said = fold([Frozen(False, 60), *high(61, 61)], state)
+    assert taken(said) == [("HIGH", "threshold")]
+
+
+# --- Alerts ---------------------------------------------------------------------------------------
+
+
+def alerted(events: Iterable[Input], rule: str) -> str | None:
+    _, said = drive(events)
+    told = [o.because for o in said if isinstance(o, Hold) and (o.rule, o.key) == (rule, "alert")]
+    return told[0] if told else None
+
+
+def test_dead_groups_are_told_apart() -> None:
+    def groups(wrong: int, correct: int, mixed: int) -> str | None:
+        counts = {"groups_all_wrong": wrong, "groups_all_correct": correct, "groups_mixed": mixed}
+        return alerted([PLAIN, *steady(1, 40, **counts)], "DEAD GROUPS")
+
+    assert "no correct sample" in (groups(5, 1, 2) or "")
+    assert "no wrong sample" in (groups(1, 5, 2) or "")
+    assert groups(3, 2, 3) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"loss": None}, "no gradient"),
+        ({"grad_norm": 0.0}, "no gradient"),
+        ({"learning_rate": 0.0}, "no gradient"),
+        ({"loss": 4.0, "correct_reward_mean": 27.0}, "have not moved"),
+    ],
+)
+def test_a_run_that_learns_nothing(changed: dict[str, Any], words: str) -> None:
+    rows = [replace(r, **changed) for r in steady(1, 40)]
+    assert words in (alerted([PLAIN, *rows], "NO LEARNING") or "")
+    assert alerted([PLAIN, *steady(1, 40)], "NO LEARNING") is None
+
+
+def test_no_learning_is_over_once_something_is_learned() -> None:
+    idle = [replace(r, loss=None) for r in steady(1, 40)]
+    state, _ = drive([PLAIN, *idle])
+    assert "NO LEARNING" in state.firing
+    state, said = drive(steady(41, 60), state)
+    assert "NO LEARNING" not in state.firing
+    assert ("NO LEARNING", "not fired") in holds(said)
+
+
+def bought(**last: float) -> str | None:
+    def rows(first: int, count: int, figures: dict[str, float]) -> list[IterationRecord]:
+        rng = random.Random(first)
+        return [
+            replace(r, **{k: v + rng.gauss(0, 0.02) for k, v in figures.items()})  # type: ignore[arg-type]
+            for r in steady(first, first + count - 1)
+        ]
+
+    first = {
+        "compile_ratio": 0.5,
+        "tests_pass_ratio": 0.3,
+        "reward_mean": 10.0,
+        "length_mean": 30.0,
+    }
+    return alerted([PLAIN, *rows(1, 60, first), *rows(61, 60, {**first, **last})], "REWARD HACKING")
+
+
+def test_reward_hacking() -> None:
+    assert bought() is None
+    assert bought(compile_ratio=0.8, tests_pass_ratio=0.6) is None
+    assert "compile" in (bought(compile_ratio=0.8) or "")
+    assert "the reward is higher" in (bought(reward_mean=15.0) or "")
+    assert "tokens long" in (bought(length_mean=12.0) or "")
+    assert "trivial" in (bought(trivial_ratio=0.4) or "")
+
+
+def test_reward_hacking_holds_high_and_thresholds() -> None:
+    started = replace(PLAIN, target_iterations=None)
+    silent = {"target_iterations": None, "reference_correct": 50, "n_correct": 50}
+    hacked = [replace(r, **silent) for r in high(1, 60, trivial_ratio=0.5)]  # type: ignore[arg-type]
+    state, said = drive([started, *hacked, *high(61, 120, trivial_ratio=0.5)])
+    assert "REWARD HACKING" in state.firing
+    assert not decisions(said)
+    assert ("HIGH", "vetoed") in holds(said)
+
+
+# --- The predictor, on the guide's group ----------------------------------------------------------
+
+REWARDS = (28.6, 28.0, -4.5, 5.0, 25.1)
+CORRECT = tuple(reward > 20 for reward in REWARDS)
+
+
+def effective(weight_temperature: float) -> float:
+    weights = OBJECTIVES["maxrl"].coefficients(REWARDS, CORRECT, weight_temperature)
+    assert weights is not None
+    return effective_samples(weights)
+
+
+def test_the_predictor_tells_the_golden_groups_effective_samples() -> None:
+    told = replace(
+        record(1, 3, 5, threshold=20.0),
+        rewards_above={15.0: 3, 20.0: 3, 25.0: 3, 30.0: 0},
+        effective_samples=effective(1.0),
+        effective_half=effective(0.5),
+        effective_double=effective(2.0),
+    )
+    in_force = InForce("maxrl", 20.0, 1.0, 5, 1e-4)
+    assert effective(1.0) == pytest.approx(1.9148, abs=1e-4)
+    for wanted in (0.5, 2.0):
+        found = predict([told], in_force, {"weight_temperature": wanted})
+        assert found.effective == (effective(1.0), effective(wanted))
+        assert not found.is_nothing
+    assert pytest.approx(effective(2.0), abs=0.01) == 1 / (0.522**2 + 0.387**2 + 0.091**2)
+    assert predict([told], in_force, {"correctness_threshold": 30.0}).kept == (3, 0)
+    # 15 and 25 leave the same three samples: a rung that does that is no remedy.
+    assert predict([told], in_force, {"correctness_threshold": 25.0}).is_nothing
+    assert predict([told], in_force, {"n_samples": 10}).kept == (3, 6)
+    assert predict([told], in_force, {"objective": "grpo"}) == predict([], in_force, {})

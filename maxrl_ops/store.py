@@ -283,6 +283,11 @@ class Store:
         query = "SELECT rule, outcome, count FROM outcomes WHERE run = ?"
         return {(rule, outcome): count for rule, outcome, count in self._db.execute(query, (run,))}
 
+    def pending(self, run: int) -> int:
+        """How many suggestions nobody has answered."""
+        query = "SELECT COUNT(*) FROM decisions WHERE run = ? AND fate = 'suggested'"
+        return self._number(query, run)
+
     def held(self, run: int) -> dict[str, int]:
         """How many holds were said, by rule."""
         query = "SELECT rule, COUNT(*) FROM holds WHERE run = ? GROUP BY 1"

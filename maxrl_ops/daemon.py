@@ -15,7 +15,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NoReturn
 
@@ -24,8 +24,11 @@ from maxrl_ops.core.policy import Policy
 from maxrl_ops.core.run_state import State
 from maxrl_ops.core.snapshot import DAMAGED, SUPERVISOR_GONE, state_of
 from maxrl_ops.daemon_file import DaemonFile, running
-from maxrl_ops.exporter import Exporter, Sample, Scene, Server, run_samples, serve
+from maxrl_ops.exporter import Exporter, Lines, Scene, lines_of
+from maxrl_ops.host import Host, HostView
+from maxrl_ops.metrics_server import Server, serve
 from maxrl_ops.own_log import say
+from maxrl_ops.run_metrics import run_samples
 from maxrl_ops.run_reader import Life, heartbeat_of, life_of
 from maxrl_ops.run_view import view_of
 from maxrl_ops.run_watch import RunWatch, Stamp, stamp_of
@@ -68,6 +71,8 @@ class _Seen:
         state: What `status` calls it.
         looked_at: When these were read (monotonic seconds).
         revived_at: When its supervisor was spawned anew last (monotonic seconds).
+        lines: Its series.
+        shown_as: What they were made of, beside its log and history.
         done_as: Stamps of run.json and state.json of a run that is over, taken in whole, and its
             series gone; None for any other.
     """
@@ -81,7 +86,8 @@ class _Seen:
     looked_at: float = -_LOOK_SECONDS
     revived_at: float = -math.inf
     done_as: tuple[Stamp | None, Stamp | None] | None = None
-    samples: tuple[Sample, ...] = ()
+    lines: Lines = field(default_factory=dict)
+    shown_as: object = None
 
     @property
     def is_over(self) -> bool:
@@ -95,6 +101,7 @@ class Daemon:
     def __init__(self, home: Home, store: Store, exporter: Exporter, policy: Policy) -> None:
         self._home, self._store, self._policy = home, store, policy
         self._exporter = exporter
+        self._host, self._on = Host(home.path), HostView()
         self._runs: dict[str, _Seen] = {}
         self._listed_at = -_LOOK_SECONDS
         self._list_problem: str | None = None
@@ -113,6 +120,7 @@ class Daemon:
         if now - self._listed_at >= _LOOK_SECONDS:
             self._listed_at = now
             self._list()
+            self._on = self._host.look()
         is_busy = False
         for seen in self._runs.values():
             is_busy |= self._look_after(seen)
@@ -197,11 +205,18 @@ class Daemon:
             seen.watch = RunWatch(seen.run, spec, self._store, self._policy)
         is_busy = seen.watch.tick(is_over=seen.is_over)
         if (is_busy or has_news) and not seen.watch.is_catching_up:
-            state = seen.life.state if seen.life else None
-            seen.samples = run_samples(view_of(seen.watch, self._store, state, seen.state))
+            self._describe(seen, seen.watch, is_busy=is_busy)
         if not is_busy and has_news and _is_past(seen):
-            seen.done_as, seen.watch, seen.samples = stamps, None, ()
+            seen.done_as, seen.watch, seen.lines = stamps, None, {}
         return is_busy
+
+    def _describe(self, seen: _Seen, watch: RunWatch, *, is_busy: bool) -> None:
+        """Write its series anew where anything has changed."""
+        state = seen.life.state if seen.life else None
+        made_of = (state, seen.state, watch.lag, stamp_of(watch.run.checkpoints))
+        if is_busy or made_of != seen.shown_as or not seen.lines:
+            seen.lines = lines_of(run_samples(view_of(watch, self._store, state, seen.state)))
+            seen.shown_as = made_of
 
     def _has_taken_in(self, run: RunDir, spec: RunSpec) -> bool:
         """The history holds the whole log: hundreds of old runs are not folded at every start."""
@@ -212,15 +227,15 @@ class Daemon:
         """Forget what is in memory, which may be ahead of the history, and try again later."""
         if problem != seen.problem:
             say(f"{seen.run.name}: {problem}")
-        seen.watch, seen.problem, seen.samples = None, problem, ()
+        seen.watch, seen.problem, seen.lines = None, problem, {}
         seen.retry_at = time.monotonic() + _RETRY_SECONDS
 
     # --- What is shown ----------------------------------------------------------------------------
 
     def _show(self) -> None:
-        runs = {seen.run.name: seen.samples for seen in self._runs.values() if seen.samples}
+        runs = {seen.run.name: seen.lines for seen in self._runs.values() if seen.lines}
         states = Counter(str(seen.state) for seen in self._runs.values())
-        self._exporter.show(Scene(runs, states, time.time(), __version__))
+        self._exporter.show(Scene(runs, states, time.time(), __version__, self._on))
 
 
 def _spec_of(run: RunDir) -> RunSpec:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from maxrl_ops.core.rules import RULES
-from maxrl_ops.exporter import RunView, TailView, seconds_of
+from maxrl_ops.run_metrics import RunView, TailView, seconds_of
 from maxrl_ops.run_watch import RunWatch
 from maxrl_ops.store import Store
 from maxrl_ops.wire import checkpoints
@@ -48,6 +48,7 @@ def view_of(
             last_read=watch.last_read,
         ),
         control_revision=watch.control_revision or None,
+        policy=watch.policy,
     )
 
 

@@ -78,7 +78,7 @@ class RunWatch:
         self.state = autopilot.State(mode=_mode(spec))
         self.history, self.totals = RunHistory(), Totals()
         self.last_read: float | None = None
-        self._store, self._policy = store, policy
+        self._store, self.policy = store, policy
         self._id = store.run(spec.name, spec.created, spec.job_name)
         place, self.tally = store.place(self._id)
         self._folded, self._stored = 0, store.last_event(self._id)
@@ -192,7 +192,7 @@ class RunWatch:
             self.totals.append(event)
         if isinstance(event, ControlRejected):
             self._rejected.add(event.revision)
-        self.state, outputs = autopilot.reduce(self.state, event, self._policy, deciding=deciding)
+        self.state, outputs = autopilot.reduce(self.state, event, self.policy, deciding=deciding)
         if deciding:
             self._intended_from(outputs)
         return Taken(event, self.state.attempt, outputs)
@@ -336,7 +336,7 @@ class RunWatch:
         """Why a decision is not to be published any more."""
         if is_over:
             return "the run is over"
-        if at > decision.iteration + self._policy.limits.stale_after:
+        if at > decision.iteration + self.policy.limits.stale_after:
             return f"the run had come to iteration {at} when this was decided"
         later = control.revisions(self.run.control, above=decision.base_revision)
         return f"revision {later[-1]} came first" if later else None

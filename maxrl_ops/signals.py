@@ -33,6 +33,25 @@ class Metric:
     labels: tuple[str, ...] = ()
     is_per_run: bool = True
 
+    @property
+    def all_labels(self) -> tuple[str, ...]:
+        """The run's among them."""
+        return (*(("job_name", "run") if self.is_per_run else ()), *self.labels)
+
+    @property
+    def family(self) -> str:
+        """What Prometheus's text format calls it: a counter with its suffix."""
+        return f"{self.name}_total" if self.kind is Kind.COUNTER else self.name
+
+    @property
+    def unit(self) -> str:
+        """Its values' unit, as its name has it; empty where it counts, or has none."""
+        last = self.name.rpartition("_")[2]
+        return last if last in _UNITS else ""
+
+
+_UNITS = frozenset("seconds bytes ratio celsius watts iterations samples".split())
+
 
 def _gauge(name: str, help_text: str, *labels: str, is_per_run: bool = True) -> Metric:
     return Metric(name, Kind.GAUGE, help_text, labels, is_per_run)
@@ -94,6 +113,14 @@ _TABLE = (
     _gauge("maxrl_job_start_timestamp_seconds", "When the run was started."),
     _counter("maxrl_job_restarts", "Restarts of the trainer, by what ended it.", "reason"),
     _gauge("maxrl_job_last_exit_code", "Exit code of the trainer's last attempt that ended."),
+    _gauge(
+        "maxrl_job_last_exit_out_of_memory",
+        "1 where memory ran out in the last attempt that ended; absent otherwise.",
+    ),
+    _gauge(
+        "maxrl_job_pending_approvals",
+        "Suggestions that nobody has approved or declined; absent where there is none.",
+    ),
     _gauge("maxrl_job_last_checkpoint_timestamp_seconds", "When a checkpoint was complete last."),
     _gauge("maxrl_job_control_revision", "The newest control that was published."),
     _gauge("maxrl_job_acknowledged_revision", "The newest control that the trainer answered."),
@@ -102,10 +129,21 @@ _TABLE = (
     _gauge("maxrl_rule_firing", "1 while the rule fires.", "rule"),
     _counter("maxrl_rule_decisions", "Decisions and holds, by outcome.", "rule", "outcome"),
     _gauge("maxrl_rule_last_decision_timestamp_seconds", "When the rule decided last.", "rule"),
+    _gauge(
+        "maxrl_rule_ladder_exhausted",
+        "1 while the rule fires and has no remedy left; absent otherwise.",
+        "rule",
+    ),
+    _gauge(
+        "maxrl_rule_cooldown_remaining_iterations",
+        "Iterations until the autopilot may change something again, by the rule that did last.",
+        "rule",
+    ),
     # The tail of the log.
     _counter("maxrl_tailer_lines", "Lines read."),
     _counter("maxrl_tailer_bytes", "Bytes read."),
     _counter("maxrl_tailer_unparsed_lines", "Lines that are not the log format's.", "reason"),
+    _counter("maxrl_tailer_truncated_lines", "Lines that were too long, and cut."),
     _counter("maxrl_tailer_rotations", "How often another file stood in the log's place."),
     _gauge("maxrl_tailer_lag_bytes", "Bytes of the log that are not read yet."),
     _gauge("maxrl_tailer_last_read_timestamp_seconds", "When bytes were read last."),
@@ -116,6 +154,19 @@ _TABLE = (
         "maxrl_ops_last_tick_timestamp_seconds",
         "When the daemon last went round all runs.",
         is_per_run=False,
+    ),
+    # The machine.
+    _gauge("maxrl_ops_home_free_bytes", "Room left on the disk of the home.", is_per_run=False),
+    _gauge("maxrl_ops_home_size_bytes", "Size of the disk of the home.", is_per_run=False),
+    *(
+        _gauge(f"maxrl_gpu_{name}", words, "gpu", "model", is_per_run=False)
+        for name, words in (
+            ("utilization_ratio", "Share of the time in which the GPU computed."),
+            ("memory_used_bytes", "Memory of the GPU that is in use."),
+            ("memory_total_bytes", "Memory of the GPU."),
+            ("temperature_celsius", "Temperature of the GPU."),
+            ("power_watts", "Power that the GPU draws."),
+        )
     ),
 )
 

@@ -81,7 +81,7 @@ class World:
             self.take(replace(STARTED, attempt=self.attempt, resumed_from=at - 15))
 
     def answer(self, wish: Decision, at: int) -> None:
-        """A suggestion is approved or declined; what is published is applied, rejected or ignored."""
+        """A suggestion is approved or declined, a control applied, rejected or ignored."""
         self.wish = None
         if wish.mode is Mode.OBSERVE:
             return

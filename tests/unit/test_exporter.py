@@ -2,12 +2,14 @@
 
 import errno
 import math
+import shutil
 import socket
 import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from prometheus_client.openmetrics.parser import (
@@ -17,19 +19,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from scripted import header, record
 from waiting import wait_until
 
-from maxrl_ops import exporter as exporter_module
+from maxrl_ops import metrics_server
 from maxrl_ops.core import autopilot
+from maxrl_ops.core.decision import Decision
+from maxrl_ops.core.policy import Mode
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.totals import Totals
-from maxrl_ops.exporter import (
-    Exporter,
-    RunView,
-    Scene,
-    Server,
-    TailView,
-    run_samples,
-    serve,
-)
+from maxrl_ops.exporter import Exporter, Scene, lines_of
+from maxrl_ops.host import Gpu, Host, HostView
+from maxrl_ops.metrics_server import Server, serve
+from maxrl_ops.run_metrics import RunView, TailView, run_samples
 from maxrl_ops.signals import METRICS, Kind
 from maxrl_ops.wire.documents import Exit, SupervisorState
 from maxrl_ops.wire.logformat import Parser, render
@@ -50,6 +49,9 @@ LOG = (
         duration=2.0,
         compile_ratio=0.969,
     ),
+)
+SUGGESTED = Decision(
+    "one", "LOW", "threshold", 30, None, Mode.SUGGEST, 0, {"correctness_threshold": 15.0}, {}, "low"
 )
 SUPERVISOR = SupervisorState(
     "running",
@@ -85,7 +87,7 @@ def scraped(exporter: Exporter) -> dict[tuple[str, tuple[tuple[str, str], ...]],
 
 def shown(*views: RunView) -> Exporter:
     exporter = Exporter()
-    runs = {each.name: run_samples(each) for each in views}
+    runs = {each.name: lines_of(run_samples(each)) for each in views}
     exporter.show(Scene(runs, {"running": len(views)}, 1e9, "1.2.3"))
     return exporter
 
@@ -133,7 +135,7 @@ def get(server: Server, path: str, method: str = "GET") -> tuple[int, str]:
         ("maxrl_train_iterations_total", (("algorithm", "MaxRL"),), 1),
         ("maxrl_train_pass_at_k", (("k", "8"),), 0.97),
         ("maxrl_train_correctness_threshold", (), 30),
-        ("maxrl_train_iteration_duration_seconds_bucket", (("le", "5.0"),), 1),
+        ("maxrl_train_iteration_duration_seconds_bucket", (("le", "30.0"),), 1),
         ("maxrl_train_iteration_duration_seconds_count", (), 1),
         ("maxrl_job_state", (("state", "running"),), 1),
         ("maxrl_job_algorithm_changes_total", (("from", "MaxRL"), ("to", "GRPO")), 0),
@@ -169,21 +171,70 @@ def test_a_loss_that_was_logged_as_nan_is_nan() -> None:
     assert values(exporter, "maxrl_train_nonfinite_total")[(("metric", "loss"),)] == 1
 
 
-def test_every_metric_of_the_table_can_be_shown(exporter: Exporter) -> None:
-    known = {name.removesuffix("_total") for name, _ in scraped(exporter)}
-    known |= {name.removesuffix("_bucket") for name in known}
-    # Of a run without a decision, or a trainer that does not tell.
-    rest = {
-        "maxrl_rule_last_decision_timestamp_seconds",
-        "maxrl_job_start_timestamp_seconds",
-        "maxrl_job_last_checkpoint_timestamp_seconds",
-        "maxrl_tailer_last_read_timestamp_seconds",
-        "maxrl_job_acknowledged_revision",
-        "maxrl_tailer_unparsed_lines",
+def everything() -> RunView:
+    """All that a run of our trainer may tell: a reference model, a crash, decisions and a hold."""
+    newest = replace(
+        LOG[2],
+        **dict.fromkeys(("reward_mean", "reward_std", "grad_norm", "entropy", "kl"), 1.0),
+        **dict.fromkeys(("tests_pass_ratio", "length_mean", "sample_time", "verify_time"), 1.0),
+        **dict.fromkeys(("unscored", "tokens"), 0),
+        control_revision=1,
+    )
+    return view(
+        *LOG[:2],
+        newest,
+        supervisor=SUPERVISOR,
+        state="running",
+        started_at=1e9,
+        last_checkpoint=1e9,
+        control_revision=1,
+        decided_at={"LOW": 1e9},
+        decisions={("LOW", "applied"): 1, ("LOW", "held"): 1},
+        autopilot=autopilot.State(
+            taken=("LOW.threshold",), changed_at=1, evaluated={"LOW": 7}, iteration=2
+        ),
+        tail=TailView(last_read=1e9),
+    )
+
+
+def test_every_metric_of_the_table_can_be_shown() -> None:
+    state = autopilot.State(
+        taken=["LOW.threshold"],
+        changed_at=1,
+        firing={"LOW"},
+        said={"LOW": "no remedy"},
+        suggested={"one": SUGGESTED},
+    )
+    killed = Exit(1, "2026-11-24T00:00:00Z", None, "SIGKILL", "killed for memory (SIGKILL)")
+    shown_run = replace(
+        everything(),
+        autopilot=state,
+        supervisor=replace(SUPERVISOR, exits=(replace(killed, code=137),)),
+        tail=TailView(last_read=1e9, unparsed={"too long": 1}),
+    )
+    host = HostView(10, 100, (Gpu(0, "a card", 0.5, 1.0, 2.0, 40.0, 70.0),))
+    exporter = Exporter()
+    exporter.show(Scene({"one": lines_of(run_samples(shown_run))}, {"a": 1}, 1e9, "1", host))
+    found: dict[str, set[str]] = {}
+    for name, labels in scraped(exporter):
+        found.setdefault(name.removesuffix("_bucket"), set()).update(dict(labels))
+    expected = {metric.family: set(metric.all_labels) for metric in METRICS.values()}
+    ours = {name: labels - {"le"} for name, labels in found.items() if name in expected}
+    assert ours == expected
+
+
+def test_what_is_shown_of_the_machine_is_so(tmp_path: Path) -> None:
+    seen = Host(tmp_path).look()
+    assert seen.disk_total == shutil.disk_usage(tmp_path).total
+    assert Host(tmp_path / "missing").look().disk_free is None
+    exporter = Exporter()
+    exporter.show(Scene(host=replace(seen, gpus=(Gpu(1, "a card", memory_used=5.0),))))
+    assert values(exporter, "maxrl_ops_home_size_bytes")[()] == seen.disk_total
+    assert values(exporter, "maxrl_gpu_memory_used_bytes") == {
+        (("gpu", "1"), ("model", "a card")): 5.0
     }
-    rest |= {f"maxrl_train_{n}" for n in "reward_mean reward_std grad_norm entropy kl".split()}
-    rest |= {"maxrl_train_tests_pass_ratio", "maxrl_train_completion_length_mean"}
-    assert METRICS.keys() - known == rest
+    # What the card does not tell is absent.
+    assert not values(exporter, "maxrl_gpu_power_watts")
 
 
 @pytest.mark.parametrize("text", ['"quoted"', "back\\slash", "new\nline", "x" * 5000, "\ud800"])
@@ -213,32 +264,12 @@ def test_counters_are_named_as_counters() -> None:
 
 
 def test_series_of_a_run_are_bounded() -> None:
-    # All that a run of our trainer may tell, with a reference model, after a crash, a decision and
-    # a hold; and then what few runs come to.
-    newest = replace(
-        LOG[2],
-        **dict.fromkeys(("reward_mean", "reward_std", "grad_norm", "entropy", "kl"), 1.0),
-        **dict.fromkeys(("tests_pass_ratio", "length_mean", "sample_time", "verify_time"), 1.0),
-        **dict.fromkeys(("unscored", "tokens"), 0),
-        control_revision=1,
-    )
-    full = view(
-        *LOG[:2],
-        newest,
-        supervisor=SUPERVISOR,
-        state="running",
-        started_at=1e9,
-        last_checkpoint=1e9,
-        control_revision=1,
-        decided_at={"LOW": 1e9},
-        decisions={("LOW", "applied"): 1, ("LOW", "held"): 1},
-        tail=TailView(last_read=1e9),
-    )
+    full = everything()
     assert series_of_a_run(full) <= 60
     rare = view(
         replace(header(), hand_over_to="maxrl"),
         Evaluated(0, 0.5, dict.fromkeys(range(1, 2000), 0.5), 0.02, 0.6, 0.2),
-        replace(newest, unscored=3, grad_norm=math.nan),
+        replace(full.history.iterations[-1], unscored=3, grad_norm=math.nan),
         tail=TailView(unparsed={"unknown line": 1, "too long": 1}),
         supervisor=SUPERVISOR,
         state="running",
@@ -331,7 +362,7 @@ def test_an_error_of_ours_is_said(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_client_that_drips_is_cut(exporter: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporter_module, "_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(metrics_server, "_TIMEOUT_SECONDS", 0.2)
     server = serve(exporter, ("127.0.0.1", 0), lambda: None, lambda: None)
 
     def is_cut() -> bool:

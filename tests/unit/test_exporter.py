@@ -180,6 +180,8 @@ def test_every_metric_of_the_table_can_be_shown(exporter: Exporter) -> None:
         "maxrl_tailer_last_read_timestamp_seconds",
         "maxrl_job_acknowledged_revision",
         "maxrl_tailer_unparsed_lines",
+        "maxrl_tailer_rotations",
+        "maxrl_tailer_truncated_lines",
     }
     rest |= {f"maxrl_train_{n}" for n in "reward_mean reward_std grad_norm entropy kl".split()}
     rest |= {"maxrl_train_tests_pass_ratio", "maxrl_train_completion_length_mean"}
@@ -239,7 +241,7 @@ def test_series_of_a_run_are_bounded() -> None:
         replace(header(), hand_over_to="maxrl"),
         Evaluated(0, 0.5, dict.fromkeys(range(1, 2000), 0.5), 0.02, 0.6, 0.2),
         replace(newest, unscored=3, grad_norm=math.nan),
-        tail=TailView(unparsed={"unknown line": 1, "too long": 1}),
+        tail=TailView(unparsed={"unknown line": 1, "too long": 1}, rotations=1, truncated=1),
         supervisor=SUPERVISOR,
         state="running",
     )

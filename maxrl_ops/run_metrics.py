@@ -41,6 +41,8 @@ class TailView:
     bytes: int = 0
     unparsed: Mapping[str, int] = field(default_factory=dict)
     rotations: int = 0
+    lost: int = 0
+    truncated: int = 0
     lag: int = 0
     last_read: float | None = None
 
@@ -250,8 +252,10 @@ def _outspoken(view: RunView) -> list[str]:
 def _tailing(tail: TailView) -> _Figures:
     yield "maxrl_tailer_lines", (), tail.lines
     yield "maxrl_tailer_bytes", (), tail.bytes
-    yield "maxrl_tailer_rotations", (), tail.rotations
-    yield "maxrl_tailer_truncated_lines", (), tail.unparsed.get("too long") or None
+    yield "maxrl_tailer_lost_bytes", (), tail.lost
+    # For want of room, those of few runs from their first time on.
+    yield "maxrl_tailer_rotations", (), tail.rotations or None
+    yield "maxrl_tailer_truncated_lines", (), tail.truncated or None
     yield "maxrl_tailer_lag_bytes", (), tail.lag
     yield "maxrl_tailer_last_read_timestamp_seconds", (), tail.last_read
     for reason in tail.unparsed:

@@ -44,6 +44,8 @@ def view_of(
             bytes=watch.tally.bytes,
             unparsed=watch.tally.unparsed,
             rotations=watch.tally.rotations,
+            lost=watch.tally.lost,
+            truncated=watch.tally.truncated,
             lag=watch.lag,
             last_read=watch.last_read,
         ),

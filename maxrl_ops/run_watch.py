@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,12 +30,14 @@ from maxrl_ops.core.policy import Mode, Policy
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.totals import Totals
 from maxrl_ops.dialects import Past, load
+from maxrl_ops.log_files import RenamingError, rotated
 from maxrl_ops.own_log import say
 from maxrl_ops.store import Store, Taken, Tally
 from maxrl_ops.tailer import Chunk, Tailer
 from maxrl_ops.wire import control
 from maxrl_ops.wire.control import Control, RevisionTakenError
 from maxrl_ops.wire.documents import RunSpec, utc_now
+from maxrl_ops.wire.lines import TOO_LONG
 from maxrl_ops.wire.record import ControlApplied, ControlRejected, Event, Unparsed
 from maxrl_ops.wire.rundir import RunDir, open_regular
 
@@ -52,6 +55,18 @@ class Stamp(NamedTuple):
 
     inode: int
     mtime_ns: int
+
+
+class _Parsed(NamedTuple):
+    """Complete lines, bytes and torn lines that are done with."""
+
+    lines: int = 0
+    bytes: int = 0
+    torn: int = 0
+
+    def since(self, before: "_Parsed") -> "_Parsed":
+        """What was added to `before`."""
+        return _Parsed(*(now - then for now, then in zip(self, before, strict=True)))
 
 
 class RunWatch:
@@ -87,6 +102,8 @@ class RunWatch:
         self._journaled = store.newest_revision(self._id)
         self._tailer = Tailer(run.log, place)
         self._parser = load("guide").open(Past())
+        # Of parsers before this one.
+        self._closed = _Parsed()
         # Why control/ could not be used, as said last; not tried again before this (monotonic).
         self._refusal: str | None = None
         self._retry_at = 0.0
@@ -136,24 +153,38 @@ class RunWatch:
         # An intent of a daemon that was killed comes before anything new.
         published = self._attend_control(self._publish_intended, is_over=is_over)
         chunk = self._tailer.read()
-        if chunk.is_fresh:
-            self._parser = load("guide").open(Past())
-        lines, pending = self._parser.lines, self._parser.pending
-        events = self._parser.feed(chunk.data)
-        is_whole = is_over and not self._tailer.lag
-        if is_whole:
-            events += self._parser.close()
-        lines, torn = self._parser.lines - lines, is_whole and self._parser.pending
-        if torn:
-            # Nobody completes the last line any more: nobody has to begin with it again.
-            self._parser = load("guide").open(Past())
-        has_news = bool(chunk.data or events or chunk.is_fresh or torn)
+        before = self._parsed(len(chunk.data))
+        events: list[Event] = []
+        if chunk.is_fresh and not chunk.continues:
+            events += self._end_file()
+        events += self._parser.feed(chunk.data)
+        if is_over and not self._tailer.lag:
+            events += self._end_file()
+        done = self._parsed().since(before)
+        has_news = bool(chunk.data or chunk.lost or events or done.torn)
         if has_news:
-            # What is pending counts once it is done with: a restart begins in front of it.
-            done = len(chunk.data) + pending - self._parser.pending
-            self._take(events, chunk, lines, done)
+            self._take(events, chunk, done)
         published |= self._attend_control(self._answer_control, is_over=is_over)
         return has_news or published
+
+    def _parsed(self, to_come: int = 0) -> _Parsed:
+        """What has been read so far but for what is pending, and for what is still to come.
+
+        What is pending counts once it is done with: a restart begins in front of it.
+        """
+        done, parser = self._closed, self._parser
+        return _Parsed(done.lines + parser.lines, -parser.pending - to_come, done.torn)
+
+    def _end_file(self) -> list[Event]:
+        """The events that a file's end completes; a last line without an end is in none."""
+        events = self._parser.close()
+        if self._parser.pending:
+            # Nobody completes it any more: nobody has to begin with it again.
+            self._closed = _Parsed(
+                self._closed.lines + self._parser.lines, 0, self._closed.torn + 1
+            )
+            self._parser = load("guide").open(Past())
+        return events
 
     def _catch_up(self) -> None:
         last = min(self._folded + _SLICE, self._stored)
@@ -161,11 +192,8 @@ class RunWatch:
             self._fold(event, deciding=False)
         self._folded = last
 
-    def _take(self, events: Sequence[Event], chunk: Chunk, lines: int, count: int) -> None:
-        """Fold the events in and commit them with the place behind them.
-
-        `lines` and `count` bytes are done with.
-        """
+    def _take(self, events: Sequence[Event], chunk: Chunk, done: _Parsed) -> None:
+        """Fold the events in and commit them with the place behind them."""
         unparsed = dict(self.tally.unparsed)
         taken = []
         for event in events:
@@ -176,11 +204,14 @@ class RunWatch:
                 if isinstance(event, ControlApplied | ControlRejected):
                     taken += self._found_controls(event.revision)
                 taken.append(self._fold(event))
+        cut = sum(isinstance(event, Unparsed) and event.reason == TOO_LONG for event in events)
         self.tally = Tally(
-            lines=self.tally.lines + lines,
-            bytes=self.tally.bytes + count,
+            lines=self.tally.lines + done.lines,
+            bytes=self.tally.bytes + done.bytes,
             unparsed=unparsed,
             rotations=self.tally.rotations + chunk.is_fresh,
+            lost=self.tally.lost + chunk.lost,
+            truncated=self.tally.truncated + done.torn + cut,
         )
         if chunk.data:
             self.last_read = time.time()
@@ -368,13 +399,24 @@ def _mode(spec: RunSpec) -> Mode:
 
 def newest_iteration(log: Path) -> int:
     """The last iteration that the log tells of, 0 where it tells none: its end is enough."""
+    if (found := _iteration_at_end(log)) is not None:
+        return found
+    # It has just been rotated.
+    with suppress(RenamingError):
+        for earlier in reversed(rotated(log)):
+            if (found := _iteration_at_end(earlier.path)) is not None:
+                return found
+    return 0
+
+
+def _iteration_at_end(log: Path) -> int | None:
     try:
         with open_regular(log) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
             found = _ITERATION.findall(file.read(_TAIL))
     except FileNotFoundError:
-        return 0
-    return int(found[-1]) if found else 0
+        return None
+    return int(found[-1]) if found else None
 
 
 def replayed_until(run: RunDir) -> int:

@@ -143,8 +143,12 @@ _TABLE = (
     _counter("maxrl_tailer_lines", "Lines read."),
     _counter("maxrl_tailer_bytes", "Bytes read."),
     _counter("maxrl_tailer_unparsed_lines", "Lines that are not the log format's.", "reason"),
-    _counter("maxrl_tailer_truncated_lines", "Lines that were too long, and cut."),
     _counter("maxrl_tailer_rotations", "How often another file stood in the log's place."),
+    _counter("maxrl_tailer_lost_bytes", "Bytes destroyed before they could be read."),
+    _counter(
+        "maxrl_tailer_truncated_lines",
+        "Lines that were too long, or without their end when their file was.",
+    ),
     _gauge("maxrl_tailer_lag_bytes", "Bytes of the log that are not read yet."),
     _gauge("maxrl_tailer_last_read_timestamp_seconds", "When bytes were read last."),
     # The daemon.

@@ -132,28 +132,29 @@ class Tally:
     Attributes:
         unparsed: Lines that are not the dialect's, by reason.
         rotations: How often another file stood in the log's place.
+        lost: Bytes that were destroyed before they could be read.
+        truncated: Lines that were too long, or without their end when their file was.
     """
 
     lines: int = 0
     bytes: int = 0
     unparsed: Mapping[str, int] = field(default_factory=dict)
     rotations: int = 0
+    lost: int = 0
+    truncated: int = 0
 
-    @classmethod
-    def from_json(cls, text: str) -> "Tally":
-        """What `to_json` wrote."""
-        return cls(**json.loads(text))
 
-    def to_json(self) -> str:
-        """For its column."""
-        return json.dumps(
-            {
-                "lines": self.lines,
-                "bytes": self.bytes,
-                "unparsed": dict(self.unparsed),
-                "rotations": self.rotations,
-            }
-        )
+# What the cursor got last lies in the tally's column, which is JSON: no schema changes for it.
+def _place_of(inode: int, fingerprint: bytes, offset: int, told: str) -> tuple[Cursor, Tally]:
+    values = json.loads(told)
+    seen, modified = values.pop("file", (0, 0))
+    return Cursor(inode, fingerprint, offset, seen, modified), Tally(**values)
+
+
+def _row_of(cursor: Cursor, tally: Tally) -> tuple[int, bytes, int, str]:
+    told = {key: getattr(tally, key) for key in tally.__slots__}
+    told["file"] = (cursor.seen, cursor.modified)
+    return cursor.inode, cursor.fingerprint, cursor.offset, json.dumps(told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +244,7 @@ class Store:
         row = self._db.execute(
             "SELECT inode, fingerprint, offset, tally FROM cursors WHERE run = ?", (run,)
         ).fetchone()
-        return (Cursor(*row[:3]), Tally.from_json(row[3])) if row else (Cursor(), Tally())
+        return _place_of(*row) if row else (Cursor(), Tally())
 
     def last_event(self, run: int) -> int:
         """How many events were taken in: the last one's number, 0 before the first."""
@@ -304,10 +305,8 @@ class Store:
             for each in taken:
                 seq = self._add(db, run, seq, each)
             if place is not None:
-                cursor, tally = place
                 db.execute(
-                    "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?, ?)",
-                    (run, cursor.inode, cursor.fingerprint, cursor.offset, tally.to_json()),
+                    "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?, ?)", (run, *_row_of(*place))
                 )
 
     def _add(self, db: sqlite3.Connection, run: int, seq: int, taken: Taken) -> int:

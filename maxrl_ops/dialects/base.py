@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
-from maxrl_ops.wire.lines import LineSplitter
+from maxrl_ops.wire.lines import TOO_LONG, LineSplitter
 from maxrl_ops.wire.record import Event, IterationRecord, RunStarted, Unparsed
 
 _MOST_EXTRA = 64
@@ -98,7 +98,7 @@ class LineReader(ABC):
         events: list[Event] = []
         for raw in self._splitter.feed(data):
             if raw.is_cut:
-                events.append(unreadable(raw.text, "too long"))
+                events.append(unreadable(raw.text, TOO_LONG))
             else:
                 events += self.take(raw.text)
             self._open_size += raw.size

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 
 LONGEST_LINE = 64 * 1024
+# Why a longer one is not parsed.
+TOO_LONG = "too long"
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 

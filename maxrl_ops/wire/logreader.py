@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from maxrl_ops.wire.lines import LineSplitter
+from maxrl_ops.wire.lines import TOO_LONG, LineSplitter
 from maxrl_ops.wire.logkeys import (
     BLOCK_KEYS,
     HEADER_KEYS,
@@ -159,7 +159,7 @@ class Parser:
             if line.startswith(FOREIGN_PREFIX) or line == FOREIGN_PREFIX.rstrip():
                 pass
             elif raw.is_cut:
-                events += [*self._close(), Unparsed(line[:200], "too long")]
+                events += [*self._close(), Unparsed(line[:200], TOO_LONG)]
             else:
                 events += self._line(line)
             # A block is open from its first line on.

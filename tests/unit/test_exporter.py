@@ -210,7 +210,7 @@ def test_every_metric_of_the_table_can_be_shown() -> None:
         everything(),
         autopilot=state,
         supervisor=replace(SUPERVISOR, exits=(replace(killed, code=137),)),
-        tail=TailView(last_read=1e9, unparsed={"too long": 1}),
+        tail=TailView(last_read=1e9, unparsed={"too long": 1}, rotations=1, truncated=1),
     )
     host = HostView(10, 100, (Gpu(0, "a card", 0.5, 1.0, 2.0, 40.0, 70.0),))
     exporter = Exporter()

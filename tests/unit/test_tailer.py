@@ -1,6 +1,7 @@
 """The tailer: every byte of the log once, from where somebody left off."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,11 @@ import pytest
 from maxrl_ops.tailer import Cursor, Tailer
 from maxrl_ops.wire.logformat import Parser, render
 from maxrl_ops.wire.record import IterationRecord, Unparsed
+
+
+def later() -> float:
+    """A clock by which nobody writes to a rotated file any more."""
+    return time.time() + 5
 
 
 def everything(tailer: Tailer, limit: int = 1000) -> bytes:
@@ -53,7 +59,7 @@ def test_another_goes_on_from_the_cursor(tmp_path: Path) -> None:
 def test_another_file_in_its_place_is_read_from_its_beginning(tmp_path: Path, replace: str) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"old and long\n")
-    tailer = Tailer(log, Cursor())
+    tailer = Tailer(log, Cursor(), later)
     everything(tailer)
     new = b"new\n" if replace == "truncate" else b"new, and longer than the old\n"
     match replace:

@@ -26,7 +26,7 @@ from maxrl_ops.wire.record import Change, ControlApplied, ControlRejected
 from maxrl_ops.wire.rundir import RunDir
 from maxrl_ops.wire.settings import SETTINGS, SettingError, to_text
 from trainer.objectives import OBJECTIVES
-from trainer.tasks.base import Task
+from trainer.tasks.base import Scale
 
 Echo = ControlApplied | ControlRejected
 # The planned switch is published once in a run, whoever is killed in between.
@@ -55,13 +55,18 @@ class ControlPort:
     def __init__(
         self,
         run: RunDir,
-        task: Task,
+        scale: Scale,
         initial: TrainingState,
         resumed_from: int,
         hand_over: HandOver | None = None,
+        fixed: Mapping[str, str] | None = None,
     ) -> None:
-        """Take over what was applied up to `resumed_from`; `hand_over` is what a schedule plans."""
-        self._run, self._task, self._hand_over = run, task, hand_over
+        """Take over what was applied up to `resumed_from`; `hand_over` is what a schedule plans.
+
+        `fixed` names what this trainer cannot change while it runs, and why.
+        """
+        self._run, self._scale, self._hand_over = run, scale, hand_over
+        self._fixed = fixed or {}
         self._recorded = read_applied(run.applied)
         self.state = initial
         self.revision = 0
@@ -167,13 +172,16 @@ class ControlPort:
         wanted = control.state
         if wanted.objective not in OBJECTIVES:
             return f"objective {wanted.objective!r} is not one of {', '.join(OBJECTIVES)}"
-        low, high = self._task.threshold_bounds
+        low, high = self._scale.threshold_bounds
         threshold = wanted.correctness_threshold
         if threshold != self.state.correctness_threshold and not low <= threshold <= high:
             return (
                 f"correctness_threshold {number(threshold)} is outside the task's bounds "
                 f"{number(low)} to {number(high)}"
             )
+        for key, why in self._fixed.items():
+            if getattr(wanted, key) != getattr(self.state, key):
+                return f"{key} {getattr(wanted, key)}: {why}"
         for key in ("weight_temperature", "n_samples", "learning_rate"):
             try:
                 SETTINGS[key].parse(to_text(getattr(wanted, key)), key)

@@ -10,6 +10,7 @@ class Mode(StrEnum):
     ACT = "act"
     SUGGEST = "suggest"
     OBSERVE = "observe"
+    OFF = "off"
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,7 +198,7 @@ def _from_1(db: sqlite3.Connection) -> None:
             tops[run] = rewinds.follow(db, run, seq, event, tops.get(run, rewinds.NONE))
         if kind == "IterationRecord":
             assert isinstance(event, IterationRecord)  # noqa: S101 - its kind says so
-            record_rows.insert(db, attempt, [(record_rows.row_id(run, seq), event)])
+            record_rows.insert(db, record_rows.row_id(run, seq), attempt, [event])
         else:
             row = (run, seq, kind, attempt, iteration, body)
             db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", row)

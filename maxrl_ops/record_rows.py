@@ -10,8 +10,8 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from itertools import groupby
-from operator import itemgetter
+from itertools import count, groupby
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from maxrl_ops.wire.record import IterationRecord
@@ -20,6 +20,7 @@ from maxrl_ops.wire.record import IterationRecord
 SEQ_BITS = 40
 LAST_SEQ = (1 << SEQ_BITS) - 1
 
+_KNOWN = attrgetter("__dict__")
 _MAPPINGS = ("rewards_above", "extra")
 
 
@@ -50,11 +51,16 @@ def seq_of(row: int) -> int:
     return row & LAST_SEQ
 
 
-def insert(db: sqlite3.Connection, attempt: int, rows: Iterable[Row]) -> None:
-    """Add iterations of one attempt."""
-    for names, alike in groupby(rows, key=_names_of):
+def insert(
+    db: sqlite3.Connection, first: int, attempt: int, records: Sequence[IterationRecord]
+) -> None:
+    """Add iterations of one attempt, the first under that id."""
+    known = list(map(_KNOWN, records))
+    numbered = zip(map(tuple, known), count(first), known, strict=False)
+    for names, alike in groupby(numbered, key=itemgetter(0)):
         statement = _statement(names)
-        db.executemany(statement.sql, (statement.values(attempt, *row) for row in alike))
+        rows = [(row, attempt, *figures.values()) for _, row, figures in alike]
+        db.executemany(statement.sql, statement.bound(rows))
 
 
 def select(db: sqlite3.Connection, first: int, last: int) -> Iterator[Row]:
@@ -82,10 +88,6 @@ def _is_nan(value: object) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
-def _names_of(row: Row) -> tuple[str, ...]:
-    return tuple(row[1].known())
-
-
 def _listed(names: Iterable[str]) -> str:
     """Quoted: `unique` is a word of SQL's."""
     return ", ".join(f'"{name}"' for name in names)
@@ -104,15 +106,19 @@ class _Statement:
     floats: Callable[[Sequence[Any]], Any]
     mappings: Sequence[tuple[int, Callable[[Any], str]]]
 
-    def values(self, attempt: int, row: int, record: IterationRecord) -> list[Any]:
-        """What the statement is executed with."""
-        values = [row, attempt, *record.known().values()]
-        for place, written in self.mappings:
-            values[place] = written(values[place])
-        # One sum tells of most rows that there is no NaN in them.
-        if math.isnan(sum(self.floats(values))):
-            values = ["nan" if _is_nan(value) else value for value in values]
-        return values
+    def bound(self, rows: list[tuple[Any, ...]]) -> Sequence[Sequence[Any]]:
+        """Rows as SQLite takes them."""
+        # One sum tells of almost all rows that there is no NaN in them.
+        has_nan = math.isnan(sum(map(sum, map(self.floats, rows))))
+        if not self.mappings and not has_nan:
+            return rows
+        written = [list(row) for row in rows]
+        for row in written:
+            for place, write in self.mappings:
+                row[place] = write(row[place])
+            if has_nan:
+                row[:] = ["nan" if _is_nan(value) else value for value in row]
+        return written
 
 
 @lru_cache(256)

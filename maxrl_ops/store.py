@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from heapq import merge
-from itertools import count
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
@@ -306,9 +305,7 @@ class Store:
         if not made.records:
             return
         rewinds.follow(db, run, head.seq + 1, made.records[0], head.highest)
-        record_rows.insert(
-            db, made.attempt, zip(count(row_id(run, head.seq + 1)), made.records, strict=False)
-        )
+        record_rows.insert(db, row_id(run, head.seq + 1), made.attempt, made.records)
         head.seq += len(made.records)
         head.highest = made.records[-1].iteration
 
@@ -319,7 +316,7 @@ class Store:
             head.seq += 1
             head.highest = rewinds.follow(db, run, head.seq, event, head.highest)
             if isinstance(event, IterationRecord):
-                record_rows.insert(db, taken.attempt, [(row_id(run, head.seq), event)])
+                record_rows.insert(db, row_id(run, head.seq), taken.attempt, [event])
                 continue
             iteration = getattr(event, "iteration", None)
             kind, body = encode(event)

@@ -2,10 +2,12 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from math import inf, isfinite
-from operator import attrgetter
+from operator import add
+from typing import Any
 
 from maxrl_ops.wire.record import (
     Algorithm,
@@ -22,7 +24,8 @@ from trainer.objectives import OBJECTIVES
 DURATION_BOUNDS = (1.0, 5.0, 30.0, 120.0, 600.0)
 _MAY_BE_NONFINITE = ("loss", "grad_norm")
 _PHASES = (("sample_time", "sample"), ("verify_time", "verify"), ("update_time", "update"))
-_OBJECTIVE = attrgetter("objective")
+
+Figures = Sequence[Mapping[str, Any]]
 
 
 @dataclass(slots=True)
@@ -78,49 +81,33 @@ class Totals:
         if not new:
             return
         self._highest = new[-1].iteration
-        for objective, count in Counter(map(_OBJECTIVE, new)).items():
+        known = [record.known() for record in new]
+        for objective, count in Counter([each.get("objective") for each in known]).items():
             algorithm = algorithm_of(objective) or self._algorithm
             if algorithm is not None:
                 self.iterations[algorithm.value] += count
-        self._count_samples(new)
-        self._count_seconds(new)
+        counts = [
+            (k["n_correct"], k["n_total"]) for k in known if "n_correct" in k and "n_total" in k
+        ]
+        self.samples["correct"] += sum([correct for correct, _ in counts])
+        self.samples["incorrect"] += sum([n - correct for correct, n in counts if n > correct])
+        self.samples["unscored"] += sum(_told(known, "unscored"))
+        self.tokens += sum(_told(known, "tokens"))
+        self._count_seconds(known)
         for name in _MAY_BE_NONFINITE:
-            self._count_nonfinite_in(new, name)
+            if not all(map(isfinite, _told(known, name))):
+                self._count_nonfinite_in(new, name)
 
-    def _count_samples(self, records: Iterable[IterationRecord]) -> None:
-        correct = incorrect = unscored = tokens = 0
-        for record in records:
-            known = record.known()
-            if "n_correct" in known and "n_total" in known:
-                correct += known["n_correct"]
-                incorrect += max(0, known["n_total"] - known["n_correct"])
-            if "tokens" in known:
-                tokens += known["tokens"]
-            if "unscored" in known:
-                unscored += known["unscored"]
-        for outcome, count in (
-            ("correct", correct),
-            ("incorrect", incorrect),
-            ("unscored", unscored),
-        ):
-            self.samples[outcome] += count
-        self.tokens += tokens
-
-    def _count_seconds(self, records: Iterable[IterationRecord]) -> None:
+    def _count_seconds(self, known: Figures) -> None:
         for name, phase in _PHASES:
             # One by one onto the sum so far: however a log is cut, the sums are the same.
-            seconds: float = self.seconds[phase]
-            for record in records:
-                value = record.known().get(name)
-                if value is not None and 0 < value < inf:
-                    seconds += value
-            self.seconds[phase] = seconds  # type: ignore[assignment]
-        for record in records:
-            duration = record.known().get("duration")
-            # What a log cannot mean counts for nothing: counters never go down.
-            if duration is not None and 0 <= duration < inf:
-                self.durations[bisect_left(DURATION_BOUNDS, duration)] += 1
-                self.duration_sum += duration
+            spent = [value for value in _told(known, name) if 0 < value < inf]
+            self.seconds[phase] = reduce(add, spent, self.seconds[phase])
+        # What a log cannot mean counts for nothing: counters never go down.
+        durations = [value for value in _told(known, "duration") if 0 <= value < inf]
+        for duration in durations:
+            self.durations[bisect_left(DURATION_BOUNDS, duration)] += 1
+        self.duration_sum = reduce(add, durations, self.duration_sum)
 
     def _count_nonfinite_in(self, records: Iterable[IterationRecord], name: str) -> None:
         for record in records:
@@ -146,6 +133,11 @@ def algorithm_of(objective: str | None) -> Algorithm | None:
     """The algorithm an objective belongs to; None for an unknown one."""
     known = OBJECTIVES.get(objective or "")
     return None if known is None else Algorithm(known.algorithm)
+
+
+def _told(known: Figures, name: str) -> list[Any]:
+    """That figure, of the iterations that tell it."""
+    return [each[name] for each in known if name in each]
 
 
 def _named(reason: str) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 import gzip
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -73,12 +72,12 @@ def test_a_run_goes_on_where_its_old_history_ends(packed: Path, tmp_path: Path) 
 
 
 @pytest.fixture
-def newer(tmp_path: Path) -> Iterator[Path]:
+def newer(tmp_path: Path) -> Path:
     path = tmp_path / "history.db"
     Store(path).close()
     with closing(sqlite3.connect(path)) as db:
         db.execute(f"PRAGMA user_version = {VERSION + 1}")
-    yield path
+    return path
 
 
 def test_a_history_of_a_newer_version_is_left_alone(newer: Path) -> None:

@@ -2,15 +2,23 @@
 
 import os
 import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from maxrl_ops.wire.checkpoints import Checkpoint, complete, marker
+from maxrl_ops.wire.checkpoints import Checkpoint, best, complete, marker
 from maxrl_ops.wire.record import CheckpointSaved
 from maxrl_ops.wire.rundir import CHECKPOINT_MARKER, DIRECTORY_MODE, RunDir, write_all
 
+_KEPT = 2
+
 
 def announce(
-    run: RunDir, iteration: int, saved: Path, pass_at_1: float | None = None, seconds: float = 0.0
+    run: RunDir,
+    iteration: int,
+    saved: Path,
+    pass_at_1: float | None = None,
+    identity: Mapping[str, str] | None = None,
+    seconds: float = 0.0,
 ) -> CheckpointSaved:
     """Make `saved`, which is complete, the run's checkpoint after `iteration`."""
     final = run.checkpoints / f"{iteration:06d}"
@@ -19,10 +27,9 @@ def announce(
     aside.mkdir(mode=DIRECTORY_MODE, parents=True)
     (aside / "model").symlink_to(saved)
     # Once the library has removed it, a size is missing, and this one is incomplete.
-    sizes = {
-        f"model/{path.name}": path.stat().st_size for path in saved.iterdir() if path.is_file()
-    }
-    found = Checkpoint(iteration, final, pass_at_1, seconds=seconds)
+    files = [path for path in saved.iterdir() if path.is_file()]
+    sizes = {f"model/{path.name}": path.stat().st_size for path in files}
+    found = Checkpoint(iteration, final, pass_at_1, identity or {}, seconds)
     write_all(aside / CHECKPOINT_MARKER, marker(found, sizes))
     shutil.rmtree(final, ignore_errors=True)
     aside.rename(final)
@@ -35,3 +42,12 @@ def forget_gone(run: RunDir) -> None:
     for path in run.checkpoints.glob("[0-9]*"):
         if path not in whole and (path / "model").is_symlink():
             shutil.rmtree(path, ignore_errors=True)
+
+
+def prune(run: RunDir, kept: Collection[int] = ()) -> None:
+    """Drop all but the newest few, the best, and `kept`, the library's files first."""
+    best_one = best(run)
+    for checkpoint in complete(run)[:-_KEPT]:
+        if checkpoint.iteration not in kept and checkpoint != best_one:
+            shutil.rmtree(checkpoint.model.resolve(), ignore_errors=True)
+    forget_gone(run)

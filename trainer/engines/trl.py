@@ -17,13 +17,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean, pstdev
-from typing import Any
+from typing import Any, cast
 
+import torch
 import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
+from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from maxrl_ops.wire.control import TrainingState
@@ -33,7 +36,7 @@ from maxrl_ops.wire.rundir import DIRECTORY_MODE, RunDir
 from maxrl_ops.wire.settings import ATTEMPT_ENV, LOCK_FD_ENV, RUN_DIR_ENV, from_environment
 from trainer.batch import Group, Sample, coefficients_of, describe, scored
 from trainer.config import resolve_objective
-from trainer.control_port import ControlPort
+from trainer.control_port import ControlPort, HandOver
 from trainer.engines.foreign_checkpoints import announce, forget_gone
 from trainer.errors import TrainerError
 from trainer.objectives import OBJECTIVES
@@ -42,14 +45,13 @@ from trainer.run_log import RunLog
 from trainer.sampler import Completion
 from trainer.samples_file import append_samples
 from trainer.stopwatch import Stopwatch
-from trainer.tasks.base import Prompt
+from trainer.tasks.base import Prompt, Scale
 from trainer.verdict import Verdict
 
 _PAUSE_POLL_SECONDS = 0.25
-# What TRL's dataloader and AdamW's schedule are made from before the first step.
-FIXED = {"n_samples": "TRL's dataloader is made for the number it started with; restart the run"}
+_FIXED = {"n_samples": "TRL's dataloader is made for the number it started with; restart the run"}
 
-RewardFunction = Callable[..., Sequence[float | None]]
+RewardFunction = Callable[..., list[float | None]]
 # Of the rows of one process: a sample each, in their order.
 Judge = Callable[[Sequence[Completion], Mapping[str, Any]], list[Sample]]
 
@@ -69,68 +71,33 @@ class RewardScale:
         return cls(threshold, (low, high), tuple(sorted({low, threshold, high})))
 
 
-class MaxRLCallback(TrainerCallback):
+class EngineCallback(TrainerCallback):
     """Writes our log, applies control, answers pause, checkpoint and stop.
-
-    What is not given comes from the environment, as `maxrl-ops start ... -- COMMAND` sets it
-    (USE_MAXRL, MAXRL_OBJECTIVE, MAXRL_CORRECTNESS_THRESHOLD ...).
 
     Attributes:
         state: The values in force, the same in every process.
+        was_stopped: Somebody asked for the end; the same in every process.
     """
 
     def __init__(
         self,
-        *,
-        correctness_threshold: float | None = None,
-        objective: str | None = None,
-        weight_temperature: float | None = None,
-        bounds: tuple[float, float] | None = None,
-        run_dir: str | Path | None = None,
-        task: str = "trl",
-        scale: "RewardScale | None" = None,
+        run_dir: RunDir,
+        scale: Scale,
+        state: TrainingState,
+        header: RunStarted,
+        hand_over: HandOver | None = None,
     ) -> None:
-        """Take what is in force at the start; `bounds` limit the threshold a control may ask for.
-
-        Raises:
-            SettingError: The environment holds a setting that cannot be used.
-            TrainerError: Nobody says from which reward on a completion is correct.
-        """
-        given = from_environment(os.environ)
-        threshold = given.get("correctness_threshold", correctness_threshold)
-        if threshold is None and scale is None:
-            raise TrainerError(
-                "above which reward is a completion correct? give MaxRLCallback("
-                "correctness_threshold=...), or MAXRL_CORRECTNESS_THRESHOLD"
-            )
-        use_maxrl = given.get("use_maxrl")
-        chosen = given.get("objective") or (objective if use_maxrl is None else None)
-        self.task = task
-        self.scale = scale or RewardScale.around(
-            float(correctness_threshold if correctness_threshold is not None else threshold or 0.0),
-            bounds,
-        )
-        self.state = TrainingState(
-            objective=resolve_objective(
-                None if use_maxrl is None else bool(use_maxrl),
-                None if chosen is None else str(chosen),
-            ),
-            correctness_threshold=float(
-                self.scale.reference_threshold if threshold is None else threshold
-            ),
-            weight_temperature=float(given.get("weight_temperature", weight_temperature or 1.0)),
-            n_samples=2,
-            learning_rate=0.0,
-        )
-        self.run_dir = RunDir(Path(run_dir or os.environ.get(RUN_DIR_ENV, "maxrl-run")).absolute())
+        """`state` is in force at the start; `header` says of the run what TRL does not know."""
+        self.run_dir, self.scale, self.state = run_dir, scale, state
+        self._header, self._hand_over = header, hand_over
         self._port: ControlPort | None = None
         self._log: RunLog | None = None
-        self._stack = ExitStack()
         # What the optimizer step in progress is made of, until its figures come.
         self._groups: list[Group] = []
         self._watch = Stopwatch(None)
-        self._in_step = self._wants_checkpoint = False
+        self._in_step = self._wants_checkpoint = self._is_skipped = self.was_stopped = False
         self._stop = threading.Event()
+        self._stack = ExitStack()
 
     # --- What the reward function asks ------------------------------------------------------------
 
@@ -158,7 +125,7 @@ class MaxRLCallback(TrainerCallback):
     # --- TRL's loop -------------------------------------------------------------------------------
 
     def on_train_begin(
-        self, args: Any, state: TrainerState, _: TrainerControl, **kwargs: Any
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Write the header, and take over what was applied up to the checkpoint."""
         if str(args.scale_rewards) != "none":
@@ -171,43 +138,51 @@ class MaxRLCallback(TrainerCallback):
             n_samples=int(args.num_generations),
             learning_rate=float(args.learning_rate),
         )
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
+        self._heed_stop()
         if PartialState().is_main_process:
-            self._open(args, state, kwargs)
+            run, done = self.run_dir, state.global_step
+            for path in (run.path, run.control, run.checkpoints):
+                path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            self._port = ControlPort(
+                run, self.scale, self.state, done, self._hand_over, fixed=_FIXED
+            )
+            self.state = self._port.state
+            self._log = self._open_log()
+            self.write(self._completed_header(args, state, kwargs.get("model")))
         self._share()
 
-    def _open(self, args: Any, state: TrainerState, kwargs: Mapping[str, Any]) -> None:
-        run = self.run_dir
-        for path in (run.path, run.control, run.checkpoints):
-            path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
-        self._port = ControlPort(run, self.scale, self.state, state.global_step, fixed=FIXED)
-        self.state = self._port.state
-        self._log = RunLog(run)
+    def _heed_stop(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
+
+    def _open_log(self) -> RunLog:
+        log = RunLog(self.run_dir)
         if LOCK_FD_ENV in os.environ:
-            # The log takes what is printed too: nothing of that may pose as a block.
-            self._stack.enter_context(self._log.capturing_output())
-        model: Any = kwargs.get("model")
-        self.write(
-            RunStarted(
-                algorithm=OBJECTIVES[self.state.objective].algorithm,
-                objective=self.state.objective,
-                task=self.task,
-                model=_described(model),
-                device=str(args.device),
-                seed=int(args.seed),
-                target_iterations=state.max_steps,
-                prompts_per_iteration=_prompts_a_step(args),
-                n_samples=self.state.n_samples,
-                correctness_threshold=self.state.correctness_threshold,
-                weight_temperature=self.state.weight_temperature,
-                learning_rate=self.state.learning_rate,
-                reference_threshold=self.scale.reference_threshold,
-                bounds=self.scale.threshold_bounds,
-                attempt=int(os.environ.get(ATTEMPT_ENV, "1")),
-                resumed_from=state.global_step or None,
-                extra={"Engine": "trl"},
-            )
+            # What is printed goes there too: nothing of that may pose as a block.
+            self._stack.enter_context(log.capturing_output())
+        return log
+
+    def _completed_header(self, args: Any, state: TrainerState, model: Any) -> RunStarted:
+        rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        wanted = self.state
+        return replace(
+            self._header,
+            algorithm=OBJECTIVES[wanted.objective].algorithm,
+            objective=wanted.objective,
+            model=self._header.model or _described(model),
+            device=str(args.device),
+            seed=int(args.seed),
+            target_iterations=state.max_steps,
+            prompts_per_iteration=int(rows // args.num_generations),
+            n_samples=wanted.n_samples,
+            correctness_threshold=wanted.correctness_threshold,
+            weight_temperature=wanted.weight_temperature,
+            learning_rate=wanted.learning_rate,
+            reference_threshold=self.scale.reference_threshold,
+            bounds=self.scale.threshold_bounds,
+            attempt=int(os.environ.get(ATTEMPT_ENV, "1")),
+            resumed_from=state.global_step or None,
+            extra={"Engine": f"trl {version('trl')}, {args.world_size} processes"},
         )
 
     def write(self, event: Event) -> None:
@@ -220,7 +195,9 @@ class MaxRLCallback(TrainerCallback):
         """This process writes the log."""
         return self._log is not None
 
-    def on_step_begin(self, _: Any, state: TrainerState, __: TrainerControl, **kwargs: Any) -> None:
+    def on_step_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Bring what is in force up to this step, and wait for as long as a pause says."""
         iteration = state.global_step + 1
         self._groups = []
@@ -245,37 +222,51 @@ class MaxRLCallback(TrainerCallback):
         port = self._port
         told: list[Any] = [None]
         if port is not None:
-            if port.wants_stop:
-                self._stop.set()
-            told = [(port.state, port.is_paused, port.wants_checkpoint, self._stop.is_set())]
+            is_to_stop = port.wants_stop or self._stop.is_set()
+            told = [(port.state, port.is_paused, port.wants_checkpoint, is_to_stop)]
         if dist.is_initialized():
             broadcast_object_list(told)
-        self.state, is_paused, self._wants_checkpoint, is_to_stop = told[0]
-        if is_to_stop:
-            self._stop.set()
+        self.state, is_paused, self._wants_checkpoint, self.was_stopped = told[0]
         return bool(is_paused)
 
-    def on_step_end(self, _: Any, __: TrainerState, control: TrainerControl, **___: Any) -> None:
+    def on_pre_optimizer_step(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Make nothing of a gradient that is not finite."""
+        model, optimizer = kwargs["model"], kwargs["optimizer"]
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        spoilt = torch.tensor([0.0 if all(map(_all_finite, gradients)) else 1.0])
+        if dist.is_initialized():
+            # Each process may hold its share of the gradient only.
+            spoilt = spoilt.to(PartialState().device)
+            dist.all_reduce(spoilt, dist.ReduceOp.MAX)
+        self._is_skipped = bool(spoilt.item())
+        if self._is_skipped:
+            optimizer.zero_grad(set_to_none=True)
+
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Have the step logged, and what control asks for done."""
         self._in_step = False
         self._watch.book()
+        self._share()
         # A block an iteration: whatever logging_steps says.
         control.should_log = True
-        if self._wants_checkpoint or self._stop.is_set():
+        if self._wants_checkpoint or self.was_stopped:
             control.should_save = True
-            self._wants_checkpoint = False
-            if self._port is not None:
-                self._port.wants_checkpoint = False
-        if self._stop.is_set():
+        if self._port is not None:
+            self._port.wants_checkpoint = False
+        if self.was_stopped:
             control.should_training_stop = True
 
     def on_log(
         self,
-        _: Any,
+        args: Any,
         state: TrainerState,
-        __: TrainerControl,
+        control: TrainerControl,
         logs: dict[str, Any] | None = None,
-        **___: Any,
+        **kwargs: Any,
     ) -> None:
         """Write the step's block; rewards are shown as they were given, not as TRL got them."""
         groups = self._groups
@@ -287,14 +278,23 @@ class MaxRLCallback(TrainerCallback):
         if self._log is not None:
             self._write_step(state, logs, groups)
         self._groups = []
+        self.after_step(state.global_step, control, kwargs.get("model"))
+
+    @property
+    def checkpoint_facts(self) -> dict[str, Any]:
+        """What else a checkpoint's marker tells (see foreign_checkpoints.announce)."""
+        return {}
+
+    def after_step(self, iteration: int, control: TrainerControl, model: Any) -> None:
+        """What else is to be done once a step's block is written."""
 
     def _write_step(
         self, state: TrainerState, logs: Mapping[str, Any], groups: Sequence[Group]
     ) -> None:
         figures: dict[str, Any] = {name: _figure(logs, name) for name in _FIGURES}
-        if not all(_is_finite(figures[name]) for name in ("loss", "grad_norm")):
+        if self._is_skipped:
             why = f"loss {figures['loss']}, grad norm {figures['grad_norm']}"
-            self.write(UpdateSkipped(state.global_step, f"{why}; TRL took the step all the same"))
+            self.write(UpdateSkipped(state.global_step, why))
         seconds: dict[str, Any] = {
             f"{phase}_time": self._watch.seconds.get(phase, 0.0)
             for phase in ("sample", "verify", "update")
@@ -314,34 +314,89 @@ class MaxRLCallback(TrainerCallback):
         attempt = int(os.environ.get(ATTEMPT_ENV, "1"))
         append_samples(self.run_dir, attempt, state.global_step, groups)
 
-    def on_save(self, args: Any, state: TrainerState, _: TrainerControl, **__: Any) -> None:
+    def on_save(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Tell of TRL's checkpoint, once every process has written its share."""
         if dist.is_initialized():
             dist.barrier()
         if self._log is not None:
             saved = Path(args.output_dir).absolute() / f"checkpoint-{state.global_step}"
-            self.write(announce(self.run_dir, state.global_step, saved))
+            self.write(announce(self.run_dir, state.global_step, saved, **self.checkpoint_facts))
             forget_gone(self.run_dir)
 
-    def on_train_end(self, _: Any, state: TrainerState, __: TrainerControl, **___: Any) -> None:
+    def on_train_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Say how it ended."""
         done = state.global_step
-        if done < state.max_steps and self._stop.is_set():
+        if done < state.max_steps and self.was_stopped:
             self.write(RunEnded("stopped", f"after iteration {done}"))
         else:
             self.write(RunEnded("finished", f"{done} iterations"))
         self._stack.close()
 
-    @property
-    def was_stopped(self) -> bool:
-        """Somebody asked for the end."""
-        return self._stop.is_set()
+
+class MaxRLCallback(EngineCallback):
+    """The callback for code of one's own.
+
+    The environment, as `maxrl-ops start ... -- COMMAND` sets it (USE_MAXRL, MAXRL_OBJECTIVE,
+    MAXRL_CORRECTNESS_THRESHOLD ...), goes before what is given here.
+    """
+
+    def __init__(
+        self,
+        *,
+        correctness_threshold: float | None = None,
+        objective: str | None = None,
+        weight_temperature: float = 1.0,
+        bounds: tuple[float, float] | None = None,
+        run_dir: str | Path | None = None,
+        task: str = "trl",
+    ) -> None:
+        """Take what is in force at the start.
+
+        Args:
+            correctness_threshold: A completion is correct when its reward is above.
+            objective: One of trainer.objectives.OBJECTIVES; maxrl where nobody says anything.
+            weight_temperature: Softmax temperature of MaxRL weights.
+            bounds: Lowest and highest threshold that a control may ask for.
+            run_dir: Where log, control and checkpoints lie: MAXRL_RUN_DIR, or ./maxrl-run.
+            task: What the log calls it.
+
+        Raises:
+            SettingError: The environment holds a setting that cannot be used.
+            TrainerError: Nobody says from which reward on a completion is correct.
+        """
+        given = from_environment(os.environ)
+        threshold = given.get("correctness_threshold", correctness_threshold)
+        if threshold is None:
+            raise TrainerError(
+                "above which reward is a completion correct? give MaxRLCallback("
+                "correctness_threshold=...), or MAXRL_CORRECTNESS_THRESHOLD"
+            )
+        use_maxrl = cast("bool | None", given.get("use_maxrl"))
+        asked = cast("str | None", given.get("objective"))
+        if asked is None and use_maxrl is None:
+            asked = objective
+        reference = float(threshold if correctness_threshold is None else correctness_threshold)
+        state = TrainingState(
+            objective=resolve_objective(use_maxrl, asked),
+            correctness_threshold=float(threshold),
+            weight_temperature=float(given.get("weight_temperature", weight_temperature)),
+            # What TRL has of these counts.
+            n_samples=2,
+            learning_rate=1.0,
+        )
+        run = RunDir(Path(run_dir or os.environ.get(RUN_DIR_ENV, "maxrl-run")).absolute())
+        header = RunStarted(OBJECTIVES[state.objective].algorithm, task=task, reward="own")
+        super().__init__(run, RewardScale.around(reference, bounds), state, header)
 
 
 # --- Rewards --------------------------------------------------------------------------------------
 
 
-def objective_reward(reward: RewardFunction, maxrl: MaxRLCallback) -> RewardFunction:
+def objective_reward(reward: RewardFunction, maxrl: EngineCallback) -> RewardFunction:
     """A reward function for GRPOTrainer that trains on `maxrl`'s objective of what `reward` gives.
 
     `reward` is called as TRL calls it; None for a completion leaves it out of its group.
@@ -354,7 +409,7 @@ def objective_reward(reward: RewardFunction, maxrl: MaxRLCallback) -> RewardFunc
     return shaped(judge, maxrl, getattr(reward, "__name__", "reward"))
 
 
-def shaped(judge: Judge, maxrl: MaxRLCallback, name: str) -> RewardFunction:
+def shaped(judge: Judge, maxrl: EngineCallback, name: str) -> RewardFunction:
     """As `objective_reward`, of whole verdicts."""
 
     def shaped_reward(**called_with: Any) -> list[float | None]:
@@ -414,13 +469,8 @@ def _figure(logs: Mapping[str, Any], key: str) -> float | None:
     return None if value is None else float(value)
 
 
-def _is_finite(value: float | None) -> bool:
-    return value is None or abs(value) < float("inf")
-
-
-def _prompts_a_step(args: Any) -> int:
-    rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-    return int(rows // args.num_generations)
+def _all_finite(gradient: Tensor) -> bool:
+    return bool(torch.isfinite(gradient).all())
 
 
 def _described(model: Any) -> str | None:

@@ -24,7 +24,6 @@ from typing import Any, cast
 
 import torch
 import torch.distributed as dist
-from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState
@@ -114,7 +113,7 @@ class EngineCallback(TrainerCallback):
         groups = [rows[i : i + size] for i in range(0, len(rows), size)]
         self._groups += groups
         shaped = [value for group in groups for value in shaped_rewards(group, self.state)]
-        first = PartialState().process_index * len(samples)
+        first = dist.get_rank() * len(samples) if dist.is_initialized() else 0
         self.enter("update")
         return shaped[first : first + len(samples)]
 
@@ -139,7 +138,7 @@ class EngineCallback(TrainerCallback):
             learning_rate=float(args.learning_rate),
         )
         self._heed_stop()
-        if PartialState().is_main_process:
+        if args.process_index == 0:
             run, done = self.run_dir, state.global_step
             for path in (run.path, run.control, run.checkpoints):
                 path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
@@ -238,7 +237,7 @@ class EngineCallback(TrainerCallback):
         spoilt = torch.tensor([0.0 if all(map(_all_finite, gradients)) else 1.0])
         if dist.is_initialized():
             # Each process may hold its share of the gradient only.
-            spoilt = spoilt.to(PartialState().device)
+            spoilt = spoilt.to(args.device)
             dist.all_reduce(spoilt, dist.ReduceOp.MAX)
         self._is_skipped = bool(spoilt.item())
         if self._is_skipped:

@@ -5,12 +5,12 @@ parallelism (accelerate, FSDP, DeepSpeed, vLLM, LoRA by peft) are TRL's. An epis
 model's end of sequence, and what stands behind an answer is trained on too, though not verified.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from datasets import Dataset
 from transformers import TrainerControl, TrainerState
 from trl import GRPOConfig, GRPOTrainer  # type: ignore[attr-defined]
@@ -27,7 +27,7 @@ from trainer.engines.trl import EngineCallback, shaped
 from trainer.errors import ExitCode, TrainerError
 from trainer.evaluate import evaluate
 from trainer.objectives import OBJECTIVES
-from trainer.policy import Policy, load_policy, speaks_in_chat
+from trainer.policy import Policy, choose_device, load_policy, speaks_in_chat
 from trainer.reward import profile_of
 from trainer.run_log import RunLog
 from trainer.sampler import Completion
@@ -118,6 +118,7 @@ class _TaskCallback(EngineCallback):
         self._stop_requested = stop_requested
         self._pass_at_1: dict[int, float] = {}
         self.is_sharded = False
+        self._device = torch.device("cpu")
 
     def _heed_stop(self) -> None:
         """Signals are heeded already."""
@@ -131,6 +132,7 @@ class _TaskCallback(EngineCallback):
     ) -> None:
         """Write the header; measure what the run begins with."""
         super().on_train_begin(args, state, control, **kwargs)
+        self._device = args.device
         if state.global_step == 0:
             self._evaluate(0, kwargs.get("model"))
 
@@ -165,7 +167,7 @@ class _TaskCallback(EngineCallback):
         self.enter("evaluate")
         was_training = model.training
         model.eval()
-        policy = Policy(model, self._tokenizer, PartialState().device, is_chat=self._is_chat)
+        policy = Policy(model, self._tokenizer, self._device, is_chat=self._is_chat)
         found = evaluate(policy, self._task, self._config, iteration)
         model.train(was_training)
         self.write(found)
@@ -243,7 +245,7 @@ def _grpo_config(config: Config, given: EngineArguments) -> GRPOConfig:
     Raises:
         TrainerError: TRL refuses the combination.
     """
-    initial, world = config.initial, PartialState().num_processes
+    initial, world = config.initial, int(os.environ.get("WORLD_SIZE", "1"))
     rows = config.prompts_per_iteration * initial.n_samples
     if rows % world:
         raise TrainerError(
@@ -265,7 +267,7 @@ def _grpo_config(config: Config, given: EngineArguments) -> GRPOConfig:
         "epsilon_high": config.clip_high,
         "scale_rewards": "none",
         "seed": config.seed,
-        "use_cpu": config.device == "cpu",
+        "use_cpu": choose_device(config.device)[0].type == "cpu",
         "bf16": config.precision == "bfloat16",
         "gradient_checkpointing": config.gradient_checkpointing,
         "save_strategy": "steps",

@@ -113,7 +113,8 @@ def _limits(
         yield "budget", lambda: f"{state.decided} changes were made, that is all a run gets"
     left = None if state.target_iterations is None else state.target_iterations - at
     if left is not None and rule.goes_back:
-        left += at - (state.held_out.best() or at)
+        best = state.held_out.best()
+        left += 0 if best is None else at - best
     if left is not None and left < limits.least_left:
         yield "late", lambda: f"{left} iterations are left, {limits.least_left} are needed"
 
@@ -157,7 +158,9 @@ def _unsaid(refusals: list[str]) -> list[str]:
 
 
 def _unless_reversal(state: State, plan: Plan, policy: Policy) -> Plan | str:
-    """No rule takes back what was changed a moment ago."""
+    """No rule takes back what was changed a moment ago, but for a run that goes back itself."""
+    if "restart_from" in plan.changes:
+        return plan
     since = state.iteration - policy.limits.oscillation
     for moved in state.moved:
         back = moved.key in plan.changes and plan.changes[moved.key] == moved.was

@@ -84,6 +84,8 @@ def _objections(
 ) -> Iterator[Objection]:
     """What stands against a change by that rule now, the cheapest to find out first."""
     yield from _of_the_run(state)
+    if mode_of(state, rule, policy) is Mode.OFF:
+        yield "off", lambda: "its mode is off"
     if rule.name in state.frozen:
         yield "frozen", lambda: "a change of its was taken back, it makes no other in this run"
     if any(decision.rule == rule.name for decision in state.suggested.values()):
@@ -217,6 +219,8 @@ def _put_back(state: State, time: str | None, policy: Policy) -> Decision | None
     because = f"revision {harm.trial.revision} did harm: {harm.judged.because}; it is put back"
     evidence: dict[str, Scalar] = {"harmful_revision": harm.trial.revision, **harm.judged.evidence}
     mode = mode_of(state, rule, policy)
+    if mode is Mode.OFF:
+        return None
     return _of(state, harm.trial.rule, PUT_BACK, mode, was, evidence, because, time)
 
 

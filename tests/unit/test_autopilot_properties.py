@@ -118,6 +118,7 @@ class World:
     def answer(self, wish: Decision, at: int) -> None:
         """A suggestion is approved or declined, a control applied, rejected or ignored."""
         self.wish = None
+        assert wish.mode is not Mode.OFF
         if wish.mode is Mode.OBSERVE:
             return
         if wish.mode is Mode.SUGGEST and self.rng.random() < 0.3:

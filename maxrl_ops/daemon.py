@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NoReturn
 
-from maxrl_ops import __version__, detached, locks, processes, supervisor
+from maxrl_ops import __version__, detached, locks, processes, supervisor, systemd
 from maxrl_ops.core.policy import Policy
 from maxrl_ops.core.run_state import State
 from maxrl_ops.core.sentence import looking_after
@@ -38,6 +38,7 @@ from maxrl_ops.run_watch import RunWatch, Stamp, stamp_of
 from maxrl_ops.settings import Home
 from maxrl_ops.stop_signals import StopSignals
 from maxrl_ops.store import HistoryError, Store
+from maxrl_ops.systemd_files import RUN_UNIT
 from maxrl_ops.wire.documents import RunSpec, utc_now
 from maxrl_ops.wire.rundir import DocumentError, RunDir, make_directories
 from maxrl_ops.wire.settings import LISTEN_ENV
@@ -286,7 +287,17 @@ def _revive(seen: _Seen, now: float) -> None:
     is_due = now - seen.revived_at >= _REVIVE_SECONDS
     if not is_due or seen.run.state.stat().st_uid != os.getuid():
         return
-    seen.revived_at = now
+    trainer = None if life.state is None else life.state.trainer
+    if trainer is not None and systemd.holds(seen.run, trainer.pid):
+        # Its unit starts another supervisor.
+        return
+    is_first, seen.revived_at = math.isinf(seen.revived_at), now
+    if is_service(os.environ):
+        # One of ours would end with us, and could reach no GPU.
+        if is_first:
+            unit = RUN_UNIT.format(seen.run.name)
+            say(f"{seen.run.name}: its supervisor is dead, its trainer lives: start {unit}")
+        return
     try:
         pid = supervisor.spawn(seen.run)
     except OSError as error:

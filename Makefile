@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PEERS ?= .venv-peers
 
 .DEFAULT_GOAL := help
-.PHONY: help start test torture bench lint format models install system system-test clean
+.PHONY: help start test torture bench lint format models units install system system-test clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ models: install ## Build the shipped models anew (minutes of CPU)
 	@$(BIN)/python -P -m trainer.warm_start --task rust --to trainer/tasks/rust/model
 	@$(BIN)/python -P -m trainer.warm_start --task arithmetic --to trainer/tasks/arithmetic/model
 
+units: install ## Write systemd/ anew from maxrl_ops/systemd_files.py
+	@$(BIN)/python scripts/write_units.py
+
 install: system $(VENV)/.installed ## Make the virtual environment
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -63,7 +66,8 @@ system:
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || scripts/system-packages ensurepip:python3-venv
 
 system-test: system
-	@scripts/system-packages promtool:prometheus amtool:prometheus-alertmanager chromium:chromium
+	@scripts/system-packages promtool:prometheus amtool:prometheus-alertmanager chromium:chromium \
+		systemctl:systemd openssl:openssl curl:curl
 
 clean: ## Remove the virtual environment and every cache
 	@rm -rf $(VENV) $(PEERS) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

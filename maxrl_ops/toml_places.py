@@ -51,7 +51,7 @@ def places_of(text: str) -> Places:
 
 
 def complaint_of(error: tomllib.TOMLDecodeError, text: str) -> str:
-    """tomllib's `Invalid value (at line 3, column 5)` as `3:5: Invalid value`."""
+    """What tomllib calls `Invalid value (at line 3, column 5)` as `3:5: Invalid value`."""
     found = _DECODE_ERROR.fullmatch(str(error))
     if found:
         return f"{found[2]}:{found[3]}: {found[1]}"

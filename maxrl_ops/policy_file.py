@@ -136,7 +136,7 @@ class _Reader:
     def _group(self, at: tuple[str, ...], default: Any, raw: Mapping[str, Any]) -> dict[str, Any]:
         """The whole group as a table: what `raw` gives, and `default` elsewhere."""
         known = {each.name: each for each in fields(default) if (*at, each.name) != ("name",)}
-        values = table_of(default) if is_dataclass(default) else {}
+        values = table_of(default)
         for key, value in raw.items():
             path = (*at, key)
             if key not in known:

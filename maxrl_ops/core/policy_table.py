@@ -7,8 +7,8 @@ from typing import Any
 from maxrl_ops.core.policy import Mode, Policy
 
 
-def table_of(policy: Policy) -> dict[str, Any]:
-    """Everything, by group; JSON takes it as it is. A mode that is not given is left out."""
+def table_of(policy: Any) -> dict[str, Any]:
+    """A policy, or one group of it; JSON takes it as it is. A mode that is not given is left out."""
     return {key: _plain(value) for key, value in asdict(policy).items() if value is not None}
 
 
@@ -29,7 +29,8 @@ def policy_of(table: Mapping[str, Any]) -> Policy:
     What a table of another version lacks is as the guide's policy has it, and what it has beyond
     is left out: nothing here could go by it.
     """
-    return _filled(Policy(), table)
+    filled: Policy = _filled(Policy(), table)
+    return filled
 
 
 def _filled(default: Any, table: Mapping[str, Any]) -> Any:

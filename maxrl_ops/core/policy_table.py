@@ -8,7 +8,7 @@ from maxrl_ops.core.policy import Mode, Policy
 
 
 def table_of(policy: Any) -> dict[str, Any]:
-    """A policy, or one group of it; JSON takes it as it is. A mode that is not given is left out."""
+    """A policy, or one group of it; as JSON takes it, without modes that are not given."""
     return {key: _plain(value) for key, value in asdict(policy).items() if value is not None}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from maxrl_ops.core.entry import Entry, Held, Told
-from maxrl_ops.store import HistoryError, check_identity
+from maxrl_ops.history_schema import HistoryError, check_identity
 
 _BUSY_SECONDS = 5.0
 

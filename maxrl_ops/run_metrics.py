@@ -222,6 +222,7 @@ def _ruling(view: RunView) -> _Figures:
         yield "maxrl_rule_decisions", (rule, outcome), count
     for rule in rules:
         yield "maxrl_rule_evaluations", (rule,), state.evaluated.get(rule, 0)
+    for rule in {**dict.fromkeys(rules), **dict.fromkeys(sorted(state.firing))}:
         yield "maxrl_rule_firing", (rule,), float(rule in state.firing)
     for name, at in view.decided_at.items():
         yield "maxrl_rule_last_decision_timestamp_seconds", (name,), at
@@ -237,13 +238,13 @@ def _ruling(view: RunView) -> _Figures:
 
 
 def _outspoken(view: RunView) -> list[str]:
-    """LOW, which tells that rules are judged at all, and those with something to tell.
+    """LOW, which tells that rules are judged at all, and those that have decided something.
 
-    Three zeros of every rule would be half of a run's series.
+    Three zeros of every rule would be half of a run's series. Once in, a rule stays: its counters
+    may not come and go as it fires.
     """
-    state = view.autopilot
-    told = {"LOW", *state.firing, *(rule for rule, _ in view.decisions)}
-    if state.hand_over_to is not None:
+    told = {"LOW", *(rule for rule, _ in view.decisions)}
+    if view.autopilot.hand_over_to is not None:
         told.add("ADAPT")
     names = [rule.name for rule in RULES] + [alert.name for alert in ALERTS]
     return [name for name in names if name in told]

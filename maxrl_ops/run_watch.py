@@ -7,10 +7,10 @@ transaction; a decision is published under an id that is found again in control/
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from maxrl_ops import control_writer
 from maxrl_ops.core import autopilot
@@ -19,6 +19,7 @@ from maxrl_ops.core.decision import (
     Declined,
     ForeignControl,
     Frozen,
+    Hold,
     Input,
     Output,
     Published,
@@ -32,20 +33,33 @@ from maxrl_ops.core.totals import Totals
 from maxrl_ops.dialects import Past, load
 from maxrl_ops.log_files import RenamingError, rotated
 from maxrl_ops.own_log import say
-from maxrl_ops.store import Store, Taken, Tally
+from maxrl_ops.store import Store, Stretch, Taken, Tally
 from maxrl_ops.tailer import Chunk, Tailer
 from maxrl_ops.wire import control
 from maxrl_ops.wire.control import Control, RevisionTakenError
 from maxrl_ops.wire.documents import RunSpec, utc_now
 from maxrl_ops.wire.lines import TOO_LONG
-from maxrl_ops.wire.record import ControlApplied, ControlRejected, Event, Unparsed
+from maxrl_ops.wire.record import (
+    ControlApplied,
+    ControlRejected,
+    Event,
+    IterationRecord,
+    Unparsed,
+)
 from maxrl_ops.wire.rundir import RunDir, open_regular
 
 _ITERATION = re.compile(rb"^Iteration (\d{1,9})\b", re.M)
 _TAIL = 256 * 1024
+E = TypeVar("E", bound=Input)
+
+# How many iterations are kept in memory, of each run: the newest is shown.
+_MOST_KEPT = 64
 # Stored events folded in a turn: about a third of a second of iterations.
 _SLICE = 2000
 _OF_CONTROL = Decision | Published | Superseded | ForeignControl | Declined | Frozen
+# A log that is so far ahead is read for seconds, of which people want to know.
+_LONG = 64 << 20
+_TELL_SECONDS = 5.0
 # A full disk is not asked four times a second.
 _RETRY_SECONDS = 5.0
 
@@ -91,7 +105,7 @@ class RunWatch:
         self.run, self.spec = run, spec
         self._spec_stamp = stamp_of(run.spec)
         self.state = autopilot.State(mode=_mode(spec))
-        self.history, self.totals = RunHistory(), Totals()
+        self.history, self.totals = RunHistory(most_kept=_MOST_KEPT), Totals()
         self.last_read: float | None = None
         self._store, self.policy = store, policy
         self._id = store.run(spec.name, spec.created, spec.job_name)
@@ -106,6 +120,8 @@ class RunWatch:
         self._closed = _Parsed()
         # Why control/ could not be used, as said last; not tried again before this (monotonic).
         self._refusal: str | None = None
+        # When it was said how far a long log has been read (monotonic); None while there is none.
+        self._told_at: float | None = None
         self._retry_at = 0.0
 
     @property
@@ -164,6 +180,7 @@ class RunWatch:
         has_news = bool(chunk.data or chunk.lost or events or done.torn)
         if has_news:
             self._take(events, chunk, done)
+            self._tell_progress()
         published |= self._attend_control(self._answer_control, is_over=is_over)
         return has_news or published
 
@@ -186,24 +203,41 @@ class RunWatch:
             self._parser = load("guide").open(Past())
         return events
 
+    def _tell_progress(self) -> None:
+        """Say now and then how far a long log has been read."""
+        now = time.monotonic()
+        if self._tailer.lag < _LONG and self._told_at is None:
+            return
+        if self._told_at is None or now - self._told_at >= _TELL_SECONDS or not self._tailer.lag:
+            done = self._tailer.cursor(0).offset
+            whole = done + self._tailer.lag
+            say(f"{self.run.name}: has read {done >> 20} of {whole >> 20} MiB of its log")
+            self._told_at = now if self._tailer.lag else None
+
     def _catch_up(self) -> None:
         last = min(self._folded + _SLICE, self._stored)
-        for event in self._store.events(self._id, self._folded + 1, last):
-            self._fold(event, deciding=False)
+        events = list(self._store.events(self._id, self._folded + 1, last))
+        for piece in self._pieces(events):
+            if isinstance(piece, list):
+                self._fold_unjudged(piece)
+            else:
+                self._fold(piece, deciding=False)
         self._folded = last
 
     def _take(self, events: Sequence[Event], chunk: Chunk, done: _Parsed) -> None:
         """Fold the events in and commit them with the place behind them."""
         unparsed = dict(self.tally.unparsed)
-        taken = []
-        for event in events:
-            if isinstance(event, Unparsed):
-                unparsed[event.reason] = unparsed.get(event.reason, 0) + 1
-                self.history.append(event)
+        taken: list[Taken | Stretch] = []
+        for piece in self._pieces(events):
+            if isinstance(piece, list):
+                taken.append(self._fold_unjudged(piece))
+            elif isinstance(piece, Unparsed):
+                unparsed[piece.reason] = unparsed.get(piece.reason, 0) + 1
+                self.history.append(piece)
             else:
-                if isinstance(event, ControlApplied | ControlRejected):
-                    taken += self._found_controls(event.revision)
-                taken.append(self._fold(event))
+                if isinstance(piece, ControlApplied | ControlRejected):
+                    taken += self._found_controls(piece.revision)
+                taken.append(self._fold(piece))
         cut = sum(isinstance(event, Unparsed) and event.reason == TOO_LONG for event in events)
         self.tally = Tally(
             lines=self.tally.lines + done.lines,
@@ -217,22 +251,60 @@ class RunWatch:
             self.last_read = time.time()
         self._commit(taken)
 
+    def _pieces(self, events: Sequence[E]) -> Iterator[E | list[IterationRecord]]:
+        """The events one by one, but for iterations that nobody judges: those at once.
+
+        Each is to be folded in before the next is asked for.
+        """
+        start = 0
+        while start < len(events):
+            unjudged = self._unjudged(events, start)
+            yield unjudged or events[start]
+            start += len(unjudged) or 1
+
+    def _unjudged(self, events: Sequence[Input], start: int) -> list[IterationRecord]:
+        """The iterations from `start` on, each beyond the one before, while the rules are off."""
+        found: list[IterationRecord] = []
+        # An answer that is waited for may be missed at any iteration.
+        if self.state.mode is not Mode.OFF or self.state.in_flight:
+            return found
+        highest = self.state.iteration
+        for place in range(start, len(events)):
+            event = events[place]
+            if not isinstance(event, IterationRecord) or event.iteration <= highest:
+                break
+            highest = event.iteration
+            found.append(event)
+        return found
+
+    def _fold_unjudged(self, records: list[IterationRecord]) -> Stretch:
+        self.history.extend(records)
+        self.totals.extend(records)
+        newest = records[-1]
+        self.state.iteration = newest.iteration
+        self.state.target_iterations = newest.target_iterations or self.state.target_iterations
+        return Stretch(records, self.state.attempt)
+
     def _fold(self, event: Input, *, deciding: bool = True) -> Taken:
         if not isinstance(event, _OF_CONTROL):
             self.history.append(event)
             self.totals.append(event)
         if isinstance(event, ControlRejected):
             self._rejected.add(event.revision)
+        is_off = self.state.mode is Mode.OFF
+        deciding = deciding and not is_off
         self.state, outputs = autopilot.reduce(self.state, event, self.policy, deciding=deciding)
         if deciding:
             self._intended_from(outputs)
+        if is_off:
+            outputs = tuple(output for output in outputs if not isinstance(output, Hold))
         return Taken(event, self.state.attempt, outputs)
 
     def _intended_from(self, outputs: Sequence[Output]) -> None:
         decisions = [output for output in outputs if isinstance(output, Decision)]
         self._intended += [d for d in decisions if d.mode is Mode.ACT]
 
-    def _commit(self, taken: Sequence[Taken]) -> None:
+    def _commit(self, taken: Sequence[Taken | Stretch]) -> None:
         place = self._tailer.cursor(self._parser.pending)
         self._store.take(self._id, taken, (place, self.tally))
 
@@ -318,6 +390,9 @@ class RunWatch:
     def _publish_intended(self, *, is_over: bool) -> bool:
         """Bring every decision out that is not out yet, or say why not."""
         had = bool(self._intended)
+        if had:
+            # What is published must not be known to control/ alone.
+            self._store.settle()
         while self._intended:
             outcome = self._publish(self._intended[0], is_over=is_over)
             taken = self._fold(outcome)

@@ -6,11 +6,15 @@ log behind them: a daemon that is killed begins again exactly where its history 
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from heapq import merge
+from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
+from maxrl_ops import history_schema, record_rows, rewinds
 from maxrl_ops.core.decision import (
     Answered,
     Decision,
@@ -23,106 +27,17 @@ from maxrl_ops.core.decision import (
 )
 from maxrl_ops.core.policy import Mode
 from maxrl_ops.event_json import decode, encode
+from maxrl_ops.history_schema import HistoryError
+from maxrl_ops.record_rows import row_id
 from maxrl_ops.tailer import Cursor
-from maxrl_ops.wire.record import IterationRecord, RunStarted
+from maxrl_ops.wire.record import IterationRecord
 from maxrl_ops.wire.rundir import FILE_MODE
 
-# "mxrl", so that file(1) and we know our own.
-APPLICATION_ID = 0x6D78726C
-SCHEMA_VERSION = 1
+__all__ = ["HistoryError", "Store", "Stretch", "Taken", "Tally"]
+
 _BUSY_SECONDS = 10.0
 
-_SCHEMA = """
-CREATE TABLE runs (
-    id INTEGER PRIMARY KEY,
-    name TEXT NOT NULL,
-    created TEXT NOT NULL,
-    job_name TEXT NOT NULL,
-    UNIQUE (name, created)
-);
-CREATE TABLE cursors (
-    run INTEGER PRIMARY KEY REFERENCES runs,
-    inode INTEGER NOT NULL,
-    fingerprint BLOB NOT NULL,
-    offset INTEGER NOT NULL,
-    tally TEXT NOT NULL
-);
-CREATE TABLE events (
-    run INTEGER NOT NULL REFERENCES runs,
-    seq INTEGER NOT NULL,
-    kind TEXT NOT NULL,
-    attempt INTEGER NOT NULL,
-    iteration INTEGER,
-    superseded INTEGER NOT NULL DEFAULT 0,
-    body TEXT NOT NULL,
-    PRIMARY KEY (run, seq)
-) WITHOUT ROWID;
-CREATE UNIQUE INDEX current_iterations ON events (run, iteration)
-    WHERE kind = 'IterationRecord' AND NOT superseded;
-CREATE TABLE decisions (
-    id INTEGER PRIMARY KEY,
-    run INTEGER NOT NULL REFERENCES runs,
-    intent TEXT NOT NULL,
-    revision INTEGER,
-    author TEXT NOT NULL,
-    rule TEXT,
-    iteration INTEGER,
-    time TEXT,
-    evidence TEXT NOT NULL,
-    control TEXT NOT NULL,
-    because TEXT NOT NULL,
-    fate TEXT NOT NULL,
-    UNIQUE (run, intent),
-    UNIQUE (run, revision)
-);
-CREATE TABLE answers (
-    run INTEGER NOT NULL REFERENCES runs,
-    revision INTEGER NOT NULL,
-    outcome TEXT NOT NULL,
-    iteration INTEGER NOT NULL,
-    effective TEXT NOT NULL,
-    because TEXT,
-    PRIMARY KEY (run, revision)
-) WITHOUT ROWID;
-CREATE TABLE holds (
-    id INTEGER PRIMARY KEY,
-    run INTEGER NOT NULL REFERENCES runs,
-    iteration INTEGER NOT NULL,
-    rule TEXT NOT NULL,
-    because TEXT NOT NULL
-);
-CREATE VIEW iterations AS
-    SELECT runs.name AS run, attempt, iteration, superseded,
-        body ->> 'at' AS at,
-        body ->> 'n_correct' AS n_correct, body ->> 'n_total' AS n_total,
-        body ->> 'reference_correct' AS reference_correct,
-        body ->> 'reference_total' AS reference_total,
-        body ->> 'correct_reward_mean' AS correct_reward_mean,
-        body ->> 'loss' AS loss, body ->> 'grad_norm' AS grad_norm,
-        body ->> 'control_revision' AS control_revision,
-        body
-    FROM events JOIN runs ON runs.id = events.run
-    WHERE kind = 'IterationRecord';
-"""
-
-# Made where a history does not have them yet: counters of outcomes begin at 0 there. Without the
-# index, each iteration looks through all before it for rows that it supersedes.
-_ADDITIONS = """
-CREATE INDEX IF NOT EXISTS current_rows ON events (run, iteration) WHERE NOT superseded;
-CREATE TABLE IF NOT EXISTS outcomes (
-    run INTEGER NOT NULL REFERENCES runs,
-    rule TEXT NOT NULL,
-    outcome TEXT NOT NULL,
-    count INTEGER NOT NULL,
-    PRIMARY KEY (run, rule, outcome)
-) WITHOUT ROWID;
-"""
-
 _FATES = {Mode.ACT: "intended", Mode.SUGGEST: "suggested", Mode.OBSERVE: "observed"}
-
-
-class HistoryError(Exception):
-    """history.db cannot be used; the message is one line that says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +72,27 @@ def _row_of(cursor: Cursor, tally: Tally) -> tuple[int, bytes, int, str]:
     return cursor.inode, cursor.fingerprint, cursor.offset, json.dumps(told)
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """An event as it was taken in: of which attempt, and what it led to."""
 
     event: Input
     attempt: int
     outputs: tuple[Output, ...] = ()
+
+
+class Stretch(NamedTuple):
+    """Iterations of one attempt, each beyond the one before, that led to nothing."""
+
+    records: Sequence[IterationRecord]
+    attempt: int
+
+
+@dataclass(slots=True)
+class _Head:
+    """Where a run's history ends: its last event's number, and its highest current iteration."""
+
+    seq: int
+    highest: int
 
 
 class Store:
@@ -180,6 +109,8 @@ class Store:
             # Made before SQLite makes it, whose mode would be the umask's.
             path.touch(mode=FILE_MODE)
             self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+            self._heads: dict[int, _Head] = {}
+            self._gathers = False
             try:
                 self._prepare()
             except BaseException:
@@ -188,16 +119,11 @@ class Store:
 
     def _prepare(self) -> None:
         if self._path.stat().st_size == 0:
-            # Before anything else is written: whoever looks sees nothing, or a history of ours.
-            self._db.executescript(
-                f"BEGIN; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID};"
-                f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-            )
-        check_identity(self._db, self._path)
+            history_schema.create(self._db)
+        history_schema.upgrade(self._db, self._path)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("PRAGMA foreign_keys = ON")
-        self._db.executescript(_ADDITIONS)
 
     def _number(self, query: str, *values: object) -> int:
         return int(self._db.execute(query, values).fetchone()[0])
@@ -212,17 +138,58 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing."""
+        """All or nothing; while others gather, a part of theirs."""
         with self._explained():
-            self._db.execute("BEGIN IMMEDIATE")
+            if not self._db.in_transaction:
+                self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("SAVEPOINT one")
             try:
                 yield self._db
-                self._db.execute("COMMIT")
+                self._db.execute("RELEASE one")
+                if not self._gathers:
+                    self._db.execute("COMMIT")
             except BaseException:
+                self._heads.clear()
                 # A full disk has ended the transaction already.
                 if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+                    self._db.execute("ROLLBACK TO one" if self._gathers else "ROLLBACK")
                 raise
+
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Make one transaction of all that is taken in meanwhile: many runs cost one commit.
+
+        What fails for one run is undone for that run alone.
+
+        Raises:
+            HistoryError: At the end or from `settle`: nothing since is stored, of any run.
+        """
+        self._gathers = True
+        try:
+            yield
+            self.settle()
+        finally:
+            self._gathers = False
+            self._abandon()
+
+    def settle(self) -> None:
+        """Store what has been gathered so far: before anything is done that it must not outlive.
+
+        Raises:
+            HistoryError: It cannot be stored, and is lost.
+        """
+        if self._db.in_transaction:
+            try:
+                with self._explained():
+                    self._db.execute("COMMIT")
+            except BaseException:
+                self._abandon()
+                raise
+
+    def _abandon(self) -> None:
+        if self._db.in_transaction:
+            self._heads.clear()
+            self._db.execute("ROLLBACK")
 
     def close(self) -> None:
         """Close it; the write-ahead log goes into the file."""
@@ -248,17 +215,35 @@ class Store:
 
     def last_event(self, run: int) -> int:
         """How many events were taken in: the last one's number, 0 before the first."""
-        return self._number("SELECT COALESCE(MAX(seq), 0) FROM events WHERE run = ?", run)
+        return self._head(run).seq
 
-    def events(self, run: int, first: int = 1, last: int = 2**62) -> Iterator[Input]:
+    def _head(self, run: int) -> _Head:
+        if run not in self._heads:
+            last = self._number("SELECT COALESCE(MAX(seq), 0) FROM events WHERE run = ?", run)
+            row = self._number(
+                "SELECT COALESCE(MAX(id), 0) FROM records WHERE id BETWEEN ? AND ?",
+                row_id(run, 0),
+                row_id(run + 1, 0) - 1,
+            )
+            highest = rewinds.highest(self._db, run)
+            self._heads[run] = _Head(max(last, record_rows.seq_of(row)), highest)
+        return self._heads[run]
+
+    def events(self, run: int, first: int = 1, last: int = record_rows.LAST_SEQ) -> Iterator[Input]:
         """Those numbered so, from 1 on; what only a newer version knows is left out."""
-        query = "SELECT kind, body FROM events WHERE run = ? AND seq BETWEEN ? AND ? ORDER BY seq"
+        records = record_rows.select(self._db, row_id(run, first), row_id(run, last))
+        numbered = ((record_rows.seq_of(row), record) for row, record in records)
+        for _, event in merge(numbered, self._others(run, first, last), key=itemgetter(0)):
+            yield event
+
+    def _others(self, run: int, first: int, last: int) -> Iterator[tuple[int, Input]]:
+        query = (
+            "SELECT seq, kind, body FROM events WHERE run = ? AND seq BETWEEN ? AND ? ORDER BY seq"
+        )
         with closing(self._db.execute(query, (run, first, last))) as rows:
-            for kind, body in rows:
-                try:
-                    yield decode(kind, body)
-                except ValueError:
-                    continue
+            for seq, kind, body in rows:
+                with suppress(ValueError):
+                    yield seq, decode(kind, body)
 
     def intended(self, run: int) -> list[Decision]:
         """Decisions to be published, oldest first."""
@@ -297,79 +282,71 @@ class Store:
     # --- Taking in --------------------------------------------------------------------------------
 
     def take(
-        self, run: int, taken: Iterable[Taken], place: tuple[Cursor, Tally] | None = None
+        self,
+        run: int,
+        taken: Iterable[Taken | Stretch],
+        place: tuple[Cursor, Tally] | None = None,
     ) -> None:
         """Commit events, what they led to, and the place behind them, all or nothing."""
         with self._transaction() as db:
-            seq = self.last_event(run)
-            for each in taken:
-                seq = self._add(db, run, seq, each)
+            head = self._head(run)
+            for each in _stretched(taken):
+                if isinstance(each, Stretch):
+                    self._add_stretch(db, run, head, each)
+                else:
+                    self._add(db, run, head, each)
             if place is not None:
                 db.execute(
                     "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?, ?)", (run, *_row_of(*place))
                 )
 
-    def _add(self, db: sqlite3.Connection, run: int, seq: int, taken: Taken) -> int:
-        """The event, then the decisions on it, which are events too; the last one's number."""
+    def _add_stretch(self, db: sqlite3.Connection, run: int, head: _Head, made: Stretch) -> None:
+        if not made.records:
+            return
+        rewinds.follow(db, run, head.seq + 1, made.records[0], head.highest)
+        record_rows.insert(db, row_id(run, head.seq + 1), made.attempt, made.records)
+        head.seq += len(made.records)
+        head.highest = made.records[-1].iteration
+
+    def _add(self, db: sqlite3.Connection, run: int, head: _Head, taken: Taken) -> None:
+        """The event, then the decisions on it, which are events too."""
         decisions = [output for output in taken.outputs if isinstance(output, Decision)]
         for event in (taken.event, *decisions):
-            seq += 1
-            _supersede(db, run, event)
+            head.seq += 1
+            head.highest = rewinds.follow(db, run, head.seq, event, head.highest)
+            if isinstance(event, IterationRecord):
+                record_rows.insert(db, row_id(run, head.seq), taken.attempt, [event])
+                continue
             iteration = getattr(event, "iteration", None)
             kind, body = encode(event)
             db.execute(
-                "INSERT INTO events (run, seq, kind, attempt, iteration, body)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (run, seq, kind, taken.attempt, iteration, body),
+                "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)",
+                (run, head.seq, kind, taken.attempt, iteration, body),
             )
             _follow_fate(db, run, event)
         for output in taken.outputs:
             _note(db, run, output)
-        return seq
 
 
-def check_identity(db: sqlite3.Connection, path: Path) -> None:
-    """Refuse a database that is not ours, or of a version that we do not know.
-
-    Raises:
-        HistoryError: It is.
-    """
-    try:
-        application = db.execute("PRAGMA application_id").fetchone()[0]
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
-            raise
-        raise HistoryError(f"{path}: {error}; move it away") from None
-    if application != APPLICATION_ID:
-        raise HistoryError(f"{path} is a database, but not a history of ours: move it away")
-    if version > SCHEMA_VERSION:
-        raise HistoryError(
-            f"{path} is of version {version}, this maxrl-ops knows {SCHEMA_VERSION}: upgrade it"
-        )
-
-
-_REWRITTEN = "('IterationRecord', 'Evaluated', 'UpdateSkipped')"
-
-
-def _supersede(db: sqlite3.Connection, run: int, event: Input) -> None:
-    """Mark the rows that a resume, or an iteration said again, puts others in the place of."""
-    match event:
-        case RunStarted(resumed_from=None):
-            first = 0
-        case RunStarted(resumed_from=int(iteration)):
-            first = iteration + 1
-        case IterationRecord(iteration=iteration):
-            first = iteration
-        case _:
-            return
-    # An update is skipped before its iteration is told: that one belongs to the new row.
-    kinds = "('IterationRecord', 'Evaluated')" if isinstance(event, IterationRecord) else _REWRITTEN
-    db.execute(
-        f"UPDATE events SET superseded = 1 WHERE run = ? AND kind IN {kinds}"  # noqa: S608 - ours
-        " AND iteration >= ? AND NOT superseded",
-        (run, first),
-    )
+def _stretched(taken: Iterable[Taken | Stretch]) -> Iterator[Taken | Stretch]:
+    """Neighbouring iterations that led to nothing as one stretch."""
+    records: list[IterationRecord] = []
+    attempt = 0
+    for each in taken:
+        event = each.event if isinstance(each, Taken) and not each.outputs else None
+        plain = event if isinstance(event, IterationRecord) else None
+        if records and (
+            plain is None or each.attempt != attempt or plain.iteration <= records[-1].iteration
+        ):
+            yield Stretch(records, attempt)
+            records = []
+        if plain is None:
+            yield each
+        else:
+            records.append(plain)
+            attempt = each.attempt
+    if records:
+        yield Stretch(records, attempt)
 
 
 def _follow_fate(db: sqlite3.Connection, run: int, event: Input) -> None:

@@ -53,8 +53,10 @@ def start(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
     reader = RunReader(run, journal())
     if daemon.problem is not None:
         sys.stderr.write(one_line(f"no daemon: {daemon.problem}") + "; the run goes on without\n")
-    if settings.get("schedule") == "adaptive" and (mode == Mode.OBSERVE or not daemon.running):
-        why = "with --mode observe" if daemon.running else "without a daemon"
+    if settings.get("schedule") == "adaptive" and (
+        mode in (Mode.OBSERVE, Mode.OFF) or not daemon.running
+    ):
+        why = f"with --mode {mode}" if daemon.running else "without a daemon"
         sys.stderr.write(
             f"adaptive: {why} nothing hands over to MaxRL, and {run.name} stays with GRPO; "
             f"maxrl-ops switch maxrl does it by hand\n"

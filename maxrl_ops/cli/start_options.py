@@ -35,7 +35,7 @@ _OWN = {
         "act",
         typer.Option(
             metavar="VALUE",
-            help="What the autopilot may do: act, suggest (it waits for you) or observe.",
+            help="What the autopilot may do: act, suggest (it waits for you), observe or off.",
         ),
     ),
     "follow": (

@@ -17,6 +17,7 @@ class Mode(StrEnum):
     ACT = "act"
     SUGGEST = "suggest"
     OBSERVE = "observe"
+    OFF = "off"
 
     def at_most(self, other: "Mode | None") -> "Mode":
         """The more careful of the two; None limits nothing."""

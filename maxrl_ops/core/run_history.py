@@ -1,6 +1,6 @@
 """A run's log folded into what a person asks about: the current rows, and what is in force."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from maxrl_ops.core.in_force import InForce
@@ -36,6 +36,7 @@ class RunHistory:
         rejection: The answer to the newest control, where it was rejected.
         skipped_updates: Updates of the current rows left out as not finite.
         unparsed_lines: Lines that are not ours.
+        most_kept: How many of the newest iterations are kept at least.
     """
 
     started: RunStarted | None = None
@@ -48,6 +49,7 @@ class RunHistory:
     rejection: ControlRejected | None = None
     skipped_updates: list[int] = field(default_factory=list)
     unparsed_lines: int = 0
+    most_kept: int = _MOST_KEPT
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> "RunHistory":
@@ -74,7 +76,7 @@ class RunHistory:
             case RunStarted():
                 self._start(event)
             case IterationRecord():
-                self._iterate(event)
+                self.extend((event,))
             case Evaluated():
                 self._drop_evaluations_from(event.iteration)
                 self.evaluations.append(event)
@@ -103,19 +105,23 @@ class RunHistory:
         self.skipped_updates = [n for n in self.skipped_updates if n <= kept]
         self.checkpoint = header.resumed_from
 
-    def _iterate(self, record: IterationRecord) -> None:
+    def extend(self, records: Sequence[IterationRecord]) -> None:
+        """Fold in iterations, each beyond the one before."""
         # A trainer without headers that starts again says no more than `Iteration 1` again: neither
         # its rows nor its last word are of now.
         self.ended = None
-        self._drop_iterations_from(record.iteration)
-        self._drop_evaluations_from(record.iteration)
-        self.iterations.append(record)
-        if record.objective is not None:
-            self.in_force = replace(self.in_force, objective=record.objective)
-        if record.control_revision and record.control_revision > (self.acknowledged_revision or 0):
-            self._acknowledge(record.control_revision)
-        if len(self.iterations) > 2 * _MOST_KEPT:
-            del self.iterations[:-_MOST_KEPT]
+        self._drop_iterations_from(records[0].iteration)
+        self._drop_evaluations_from(records[0].iteration)
+        self.iterations += records
+        if len(self.iterations) > 2 * self.most_kept:
+            del self.iterations[: -self.most_kept]
+        objectives = (r.objective for r in reversed(records) if r.objective is not None)
+        objective = next(objectives, None)
+        if objective != self.in_force.objective and objective is not None:
+            self.in_force = replace(self.in_force, objective=objective)
+        revision = max(record.control_revision or 0 for record in records)
+        if revision > (self.acknowledged_revision or 0):
+            self._acknowledge(revision)
 
     def _acknowledge(self, revision: int, rejection: ControlRejected | None = None) -> None:
         """An answer; to an older control it is a replay, which takes nothing back."""

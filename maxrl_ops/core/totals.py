@@ -1,9 +1,13 @@
 """Counters over a run's log. They never go down: an iteration made again counts once."""
 
-import math
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from math import inf, isfinite
+from operator import add
+from typing import Any
 
 from maxrl_ops.wire.record import (
     Algorithm,
@@ -19,6 +23,9 @@ from trainer.objectives import OBJECTIVES
 # Upper bounds of the histogram of iteration durations, in seconds.
 DURATION_BOUNDS = (1.0, 5.0, 30.0, 120.0, 600.0)
 _MAY_BE_NONFINITE = ("loss", "grad_norm")
+_PHASES = (("sample_time", "sample"), ("verify_time", "verify"), ("update_time", "update"))
+
+Figures = Sequence[Mapping[str, Any]]
 
 
 @dataclass(slots=True)
@@ -64,36 +71,55 @@ class Totals:
                 if iteration > self._highest:
                     self._count_nonfinite(iteration, _named(reason))
             case IterationRecord():
-                if event.iteration > self._highest:
-                    self._highest = event.iteration
-                    self._count(event)
+                self.extend((event,))
             case _:
                 pass
+
+    def extend(self, records: Sequence[IterationRecord]) -> None:
+        """Count iterations, each beyond the one before; those counted already count for nothing."""
+        new = [record for record in records if record.iteration > self._highest]
+        if not new:
+            return
+        self._highest = new[-1].iteration
+        known = [record.known() for record in new]
+        for objective, count in Counter([each.get("objective") for each in known]).items():
+            algorithm = algorithm_of(objective) or self._algorithm
+            if algorithm is not None:
+                self.iterations[algorithm.value] += count
+        counts = [
+            (k["n_correct"], k["n_total"]) for k in known if "n_correct" in k and "n_total" in k
+        ]
+        self.samples["correct"] += sum([correct for correct, _ in counts])
+        self.samples["incorrect"] += sum([n - correct for correct, n in counts if n > correct])
+        self.samples["unscored"] += sum(_told(known, "unscored"))
+        self.tokens += sum(_told(known, "tokens"))
+        self._count_seconds(known)
+        for name in _MAY_BE_NONFINITE:
+            if not all(map(isfinite, _told(known, name))):
+                self._count_nonfinite_in(new, name)
+
+    def _count_seconds(self, known: Figures) -> None:
+        for name, phase in _PHASES:
+            # One by one onto the sum so far: however a log is cut, the sums are the same.
+            spent = [value for value in _told(known, name) if 0 < value < inf]
+            self.seconds[phase] = reduce(add, spent, self.seconds[phase])
+        # What a log cannot mean counts for nothing: counters never go down.
+        durations = [value for value in _told(known, "duration") if 0 <= value < inf]
+        for duration in durations:
+            self.durations[bisect_left(DURATION_BOUNDS, duration)] += 1
+        self.duration_sum = reduce(add, durations, self.duration_sum)
+
+    def _count_nonfinite_in(self, records: Iterable[IterationRecord], name: str) -> None:
+        for record in records:
+            value = record.known().get(name)
+            if value is not None and not isfinite(value):
+                self._count_nonfinite(record.iteration, (name,))
 
     def _change_algorithm(self, changes: tuple[Change, ...]) -> None:
         for change in changes:
             before, after = algorithm_of(change.was), algorithm_of(change.value)
             if change.key == "objective" and before and after and before is not after:
                 self.algorithm_changes[before.value, after.value] += 1
-
-    def _count(self, record: IterationRecord) -> None:
-        algorithm = algorithm_of(record.objective) or self._algorithm
-        if algorithm is not None:
-            self.iterations[algorithm.value] += 1
-        if record.n_correct is not None and record.n_total is not None:
-            self.samples["correct"] += record.n_correct
-            self.samples["incorrect"] += max(0, record.n_total - record.n_correct)
-        self.samples["unscored"] += record.unscored or 0
-        self.tokens += record.tokens or 0
-        for phase in ("sample", "verify", "update"):
-            self.seconds[phase] += _length(getattr(record, f"{phase}_time"))  # type: ignore[assignment]
-        if record.duration is not None and _length(record.duration) == record.duration:
-            places = [i for i, bound in enumerate(DURATION_BOUNDS) if record.duration <= bound]
-            self.durations[places[0] if places else -1] += 1
-            self.duration_sum += record.duration
-        values = ((name, getattr(record, name)) for name in _MAY_BE_NONFINITE)
-        names = (n for n, value in values if value is not None and not math.isfinite(value))
-        self._count_nonfinite(record.iteration, names)
 
     def _count_nonfinite(self, iteration: int, figures: Iterable[str]) -> None:
         """Once an iteration: a skipped update says it, and the iteration's record again."""
@@ -109,9 +135,9 @@ def algorithm_of(objective: str | None) -> Algorithm | None:
     return None if known is None else Algorithm(known.algorithm)
 
 
-def _length(seconds: float | None) -> float:
-    """A length of time; what a log cannot mean is 0, for counters never go down."""
-    return seconds if seconds is not None and math.isfinite(seconds) and seconds > 0 else 0.0
+def _told(known: Figures, name: str) -> list[Any]:
+    """That figure, of the iterations that tell it."""
+    return [each[name] for each in known if name in each]
 
 
 def _named(reason: str) -> Iterator[str]:
@@ -120,7 +146,7 @@ def _named(reason: str) -> Iterator[str]:
         name, _, value = part.strip().rpartition(" ")
         figure = name.replace(" ", "_")
         try:
-            if figure in _MAY_BE_NONFINITE and not math.isfinite(float(value)):
+            if figure in _MAY_BE_NONFINITE and not isfinite(float(value)):
                 yield figure
         except ValueError:
             continue

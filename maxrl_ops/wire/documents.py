@@ -40,7 +40,7 @@ class RunSpec:
         command: A command of the user's own instead of our trainer, or empty.
         created: RFC 3339 in UTC.
         provenance: Versions, git revision, host: what the run came from.
-        mode: What the autopilot may do: act, suggest or observe.
+        mode: What the autopilot may do: act, suggest, observe or off.
     """
 
     name: str

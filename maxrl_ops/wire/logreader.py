@@ -19,7 +19,7 @@ from maxrl_ops.wire.logkeys import (
     Line,
     read_float,
 )
-from maxrl_ops.wire.loglayout import ITERATION, KEY_VALUE, Layouts
+from maxrl_ops.wire.loglayout import ITERATION, KEY_VALUE, NEXT_BLOCK, Layouts
 from maxrl_ops.wire.logwriter import FOREIGN_PREFIX
 from maxrl_ops.wire.record import (
     Algorithm,
@@ -97,8 +97,6 @@ def _is_single(line: str) -> bool:
 
 # --- Reading ------------------------------------------------------------------------------------
 
-_NEXT_BLOCK = "\nIteration "
-
 
 class Parser:
     """Push parser of the guide's format: bytes in, events out.
@@ -136,7 +134,7 @@ class Parser:
             if not self._splitter.pending:
                 start = self._take_blocks(text, start, events)
             # Line by line to where the next block begins, which may be like those before.
-            end = text.find(_NEXT_BLOCK, start) + 1 or len(data)
+            end = text.find(NEXT_BLOCK, start) + 1 or len(data)
             if end > start:
                 events += self._take_lines(data[start:end])
             start = end

@@ -6,7 +6,7 @@ import sqlite3
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -235,15 +235,6 @@ def test_the_last_entry_is_the_last_decision_answered_or_not(path: Path) -> None
         told = [(entry.revision, entry.outcome) for entry in journal.entries("one")]
     store.close()
     assert told == [(1, "rejected"), (2, "rejected"), (None, "intended"), (3, "published")]
-
-
-def test_a_history_from_before_outcomes_were_counted_is_taken_up(path: Path) -> None:
-    Store(path).close()
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("DROP TABLE outcomes")
-    store = Store(path)
-    assert store.outcomes(store.run("one", "2026", "job")) == {}
-    store.close()
 
 
 def test_an_answer_to_a_control_that_nobody_can_read_is_journaled(path: Path) -> None:

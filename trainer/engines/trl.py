@@ -28,7 +28,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from maxrl_ops.wire.control import TrainingState
+from maxrl_ops.wire.control import Control, TrainingState
 from maxrl_ops.wire.documents import utc_now
 from maxrl_ops.wire.record import Event, IterationRecord, RunEnded, RunStarted, UpdateSkipped
 from maxrl_ops.wire.rundir import DIRECTORY_MODE, RunDir
@@ -49,6 +49,7 @@ from trainer.verdict import Verdict
 
 _PAUSE_POLL_SECONDS = 0.25
 _FIXED = {"n_samples": "TRL's dataloader is made for the number it started with; restart the run"}
+_NO_WAY_BACK = {"restart_from": "nobody here starts the trainer again"}
 
 RewardFunction = Callable[..., list[float | None]]
 # Of the rows of one process: a sample each, in their order.
@@ -85,8 +86,12 @@ class EngineCallback(TrainerCallback):
         state: TrainingState,
         header: RunStarted,
         hand_over: HandOver | None = None,
+        going_back: Control | None = None,
+        *,
+        can_go_back: bool = False,
     ) -> None:
         """`state` is in force at the start; `header` says of the run what TRL does not know."""
+        self._going_back, self._can_go_back = going_back, can_go_back
         self.run_dir, self.scale, self.state = run_dir, scale, state
         self._header, self._hand_over = header, hand_over
         self._port: ControlPort | None = None
@@ -142,8 +147,9 @@ class EngineCallback(TrainerCallback):
             run, done = self.run_dir, state.global_step
             for path in (run.path, run.control, run.checkpoints):
                 path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            fixed = _FIXED if self._can_go_back else _FIXED | _NO_WAY_BACK
             self._port = ControlPort(
-                run, self.scale, self.state, done, self._hand_over, fixed=_FIXED
+                run, self.scale, self.state, done, self._hand_over, self._going_back, fixed
             )
             self.state = self._port.state
             self._log = self._open_log()
@@ -221,11 +227,14 @@ class EngineCallback(TrainerCallback):
         port = self._port
         told: list[Any] = [None]
         if port is not None:
-            is_to_stop = port.wants_stop or self._stop.is_set()
-            told = [(port.state, port.is_paused, port.wants_checkpoint, is_to_stop)]
+            goes_back = port.wants_restart is not None
+            is_to_stop = port.wants_stop or goes_back or self._stop.is_set()
+            told = [(port.state, port.is_paused, port.wants_checkpoint, is_to_stop, goes_back)]
         if dist.is_initialized():
             broadcast_object_list(told)
-        self.state, is_paused, self._wants_checkpoint, self.was_stopped = told[0]
+        self.state, is_paused, self._wants_checkpoint, self.was_stopped, goes_back = told[0]
+        # Of what is given up, nothing is saved.
+        self._wants_checkpoint |= self.was_stopped and not goes_back
         return bool(is_paused)
 
     def on_pre_optimizer_step(
@@ -252,7 +261,7 @@ class EngineCallback(TrainerCallback):
         self._share()
         # A block an iteration: whatever logging_steps says.
         control.should_log = True
-        if self._wants_checkpoint or self.was_stopped:
+        if self._wants_checkpoint:
             control.should_save = True
         if self._port is not None:
             self._port.wants_checkpoint = False
@@ -490,6 +499,8 @@ def _set_learning_rate(wanted: float, kwargs: Mapping[str, Any]) -> None:
     if factor == 1.0:
         return
     scheduler.base_lrs = [rate * factor for rate in scheduler.base_lrs]
+    # What it tells of itself, until it computes it anew.
+    scheduler._last_lr = [rate * factor for rate in scheduler.get_last_lr()]  # noqa: SLF001
     for parameters in optimizer.param_groups:
         parameters["lr"] *= factor
         parameters["initial_lr"] = parameters.get("initial_lr", wanted) * factor

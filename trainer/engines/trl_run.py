@@ -16,11 +16,14 @@ from transformers import TrainerControl, TrainerState
 from trl import GRPOConfig, GRPOTrainer  # type: ignore[attr-defined]
 
 from maxrl_ops.wire import checkpoints
+from maxrl_ops.wire.checkpoints import Checkpoint
+from maxrl_ops.wire.control import Control
 from maxrl_ops.wire.record import RunStarted
 from maxrl_ops.wire.rundir import RunDir
 from trainer.batch import Sample, judge
+from trainer.checkpoint import drop_beyond
 from trainer.config import Config
-from trainer.control_port import HandOver
+from trainer.control_port import HandOver, restart_asked
 from trainer.engines.arguments import EngineArguments, load_arguments
 from trainer.engines.foreign_checkpoints import prune
 from trainer.engines.trl import EngineCallback, shaped
@@ -58,11 +61,15 @@ def train(
             raise TrainerError(f"{key}: the engine trl has no such thing; leave it out")
     given = load_arguments(config.engine_config)
     task.prepare()
-    resumed = checkpoints.newest(RunDir(config.run_dir))
+    run = RunDir(config.run_dir)
+    back = restart_asked(run, task, config.initial)
+    if back is not None and log is not None:
+        drop_beyond(run, back.restart_from or 0)
+    resumed = _newest(run, back)
     policy = load_policy(config.checkpoint, torch.device("cpu"))
     is_chat = speaks_in_chat(policy, config.chat_template, is_chat_task=task.is_chat)
     prompts = _prompts(config, task)
-    callback = _TaskCallback(config, task, log, policy, stop_requested, is_chat=is_chat)
+    callback = _TaskCallback(config, task, log, policy, stop_requested, back, is_chat=is_chat)
     trainer = GRPOTrainer(
         model=policy.model,
         reward_funcs=shaped(_judge(config, task, prompts), callback, config.reward),
@@ -75,6 +82,13 @@ def train(
     callback.is_sharded = bool(trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
     trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed.model.resolve()))
     return ExitCode.STOPPED if callback.was_stopped else ExitCode.FINISHED
+
+
+def _newest(run: RunDir, back: Control | None) -> Checkpoint | None:
+    """Where to go on from: the same for every process, though one drops what is behind."""
+    most = None if back is None else back.restart_from or 0
+    found = [c for c in checkpoints.complete(run) if most is None or c.iteration <= most]
+    return found[-1] if found else None
 
 
 class _TaskCallback(EngineCallback):
@@ -91,6 +105,7 @@ class _TaskCallback(EngineCallback):
         log: RunLog | None,
         policy: Policy,
         stop_requested: Callable[[], bool],
+        going_back: Control | None,
         *,
         is_chat: bool,
     ) -> None:
@@ -112,6 +127,8 @@ class _TaskCallback(EngineCallback):
             initial,
             header,
             planned if config.schedule == "hybrid" else None,
+            going_back,
+            can_go_back=True,
         )
         self._config, self._task, self._given_log = config, task, log
         self._tokenizer, self._is_chat = policy.tokenizer, is_chat

@@ -208,6 +208,26 @@ def decisions(
     return run_decisions(name, as_json=as_json)
 
 
+@app.command(epilog="Example: maxrl-ops policy > policy.toml")
+def policy(
+    named: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A built-in one: guide, paper or observe.")
+    ] = None,
+    check: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Say what is wrong in it, or what it changes."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Print the policy that the rules go by, with what each number means.
+
+    Without an option: the home's, which policy.toml there may change. The output is such a file.
+    """
+    from maxrl_ops.cli.policy import policy as run_policy  # noqa: PLC0415
+
+    return run_policy(named, check, as_json=as_json)
+
+
 @app.command(epilog="Example: maxrl-ops report rust-1 --to rust-1.html")
 def report(
     name: RunName = None,

@@ -141,6 +141,46 @@ def start(ctx: typer.Context, **options: Any) -> int:
     return run_start(options, ctx.meta.get(OWN_COMMAND))
 
 
+@app.command(epilog="Example: maxrl-ops attach --log ~/verl/train.log --name big")
+def attach(
+    log: Annotated[
+        str, typer.Option(metavar="FILE", help="What the trainer writes; it may not be there yet.")
+    ],
+    dialect: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Its format; by default found out from its lines."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The run's name; by default the file's.")
+    ] = None,
+    job: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The group it belongs to.")
+    ] = None,
+) -> int:
+    """Look at a log that somebody else's trainer writes, as if it were a run of ours.
+
+    Status, metrics, history and suggestions; nothing is ever changed or written there. Formats:
+    guide, nanochat_rl, trl, verl, openrlhf, prime_rl, nanochat, jsonl, and those that other
+    packages add.
+    """
+    from maxrl_ops.cli.attach import attach as run_attach  # noqa: PLC0415
+
+    return run_attach(log, dialect, name, job)
+
+
+@app.command(epilog="Example: maxrl-ops detach big")
+def detach(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The run's name.")],
+) -> int:
+    """Look at an attached log no more.
+
+    What was read of it stays in the history, and in status.
+    """
+    from maxrl_ops.cli.attach import detach as run_detach  # noqa: PLC0415
+
+    return run_detach(name)
+
+
 @app.command(epilog="Example: maxrl-ops stop rust-1")
 def stop(
     name: RunName = None,

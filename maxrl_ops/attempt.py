@@ -225,7 +225,9 @@ def _environment(run: RunDir, spec: RunSpec, number: int, lock: int) -> Mapping[
 def _directory(run: RunDir, spec: RunSpec) -> Path:
     """Where `start` was called, so that the paths in a command mean what they meant there."""
     given = spec.provenance.get("directory")
-    return Path(given) if given and Path(given).is_dir() else run.path
+    # A service may not see it, or not enter it: /root, /home.
+    may_enter = given is not None and os.access(given, os.X_OK) and Path(given).is_dir()
+    return Path(given) if given and may_enter else run.path
 
 
 def _size(path: Path) -> int:

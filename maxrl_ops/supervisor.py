@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from maxrl_ops import detached, locks, processes, stacks
+from maxrl_ops import detached, going_back, locks, processes, stacks
 from maxrl_ops.attempt import (
     Attempt,
     ending_not_started,
@@ -35,7 +35,7 @@ from maxrl_ops.core.stall import Limits, StallWatch
 from maxrl_ops.own_log import say
 from maxrl_ops.state_file import StateFile
 from maxrl_ops.stop_signals import StopSignals
-from maxrl_ops.wire.control import read_newest
+from maxrl_ops.wire.control import Control, read_newest
 from maxrl_ops.wire.documents import Exit, RunSpec, SupervisorState, utc_now
 from maxrl_ops.wire.rundir import DocumentError, RunDir
 from maxrl_ops.wire.settings import SettingError
@@ -110,6 +110,8 @@ class Supervisor:
         self._control = 0
         self._stop_signals = 0
         self._stop_deadline: float | None = None
+        self._restart: str | None = None
+        self._restart_deadline: float | None = None
         self._is_killed = False
         self._watch = StallWatch(tuning.stall, time.monotonic())
         self._stall: str | None = None
@@ -155,6 +157,9 @@ class Supervisor:
         if before.state == State.STOPPING:
             # The trainer was told; told twice, it would leave without its checkpoint.
             self._stop_deadline = time.monotonic() + self._tuning.stop_grace
+        if self._attempt is not None and before.restarting is not None:
+            self._restart = before.restarting
+            self._restart_deadline = time.monotonic() + self._tuning.stop_grace
         if self._attempt is not None and before.state == State.STALLED:
             # Whoever found that was cut off; what is left is to end it.
             self._stall = before.exit_reason or "stalled"
@@ -180,20 +185,46 @@ class Supervisor:
     def _heed_wishes(self) -> None:
         signals = self._signals.take()
         self._stop_signals += signals
-        if self._stop_deadline is None and (signals or self._control_says_stop()):
-            self._stop()
+        newest = self._new_control()
+        if self._stop_deadline is None:
+            if signals or (newest is not None and newest.lifecycle == "stop"):
+                self._stop()
+            elif newest is not None:
+                self._heed(newest)
         if self._stop_deadline is not None and self._stop_signals > 1:
             soon = time.monotonic() + _SHORT_GRACE_SECONDS
             self._stop_deadline = min(self._stop_deadline, soon)
 
-    def _control_says_stop(self) -> bool:
+    def _new_control(self) -> Control | None:
         try:
             newest = read_newest(self._run.control, above=self._control).newest
         except OSError:
-            return False
+            return None
         if newest is not None:
             self._control = newest.revision
-        return newest is not None and newest.lifecycle == "stop"
+        return newest
+
+    def _heed(self, newest: Control) -> None:
+        """End a trainer that is to be started again otherwise; before a start, all is settled."""
+        is_ending = self._restart is not None or self._stall is not None
+        if self._attempt is None or is_ending:
+            return
+        try:
+            is_asked = going_back.is_asked(self._run, newest)
+        except OSError:
+            self._control = newest.revision - 1  # Looked at again.
+            return
+        if not is_asked:
+            return
+        self._restart = (
+            f"ended to go back to checkpoint {newest.restart_from}, as revision "
+            f"{newest.revision} asks"
+        )
+        self._restart_deadline = time.monotonic() + self._tuning.stop_grace
+        say(f"the trainer is {self._restart}")
+        # Saved before it is sent: told twice, a trainer leaves without its checkpoint.
+        self._file.change(restarting=self._restart)
+        self._attempt.terminate()
 
     def _stop(self) -> None:
         self._stop_deadline = time.monotonic() + self._tuning.stop_grace
@@ -202,7 +233,8 @@ class Supervisor:
             return
         # Saved before it is sent: a supervisor that adopts must not restart what it has stopped.
         self._file.become(State.STOPPING)
-        self._attempt.terminate()
+        if self._restart is None:
+            self._attempt.terminate()
 
     def _start_when_due(self) -> None:
         if self._file.has_ended or time.monotonic() < self._due:
@@ -214,15 +246,20 @@ class Supervisor:
                 self._file.change(exit_reason=waiting)
             self._due = time.monotonic() + 1.0
             return
+        if not self._settle_controls():
+            self._due = time.monotonic() + 1.0
+            return
         number = self._file.value.attempt + 1
         self._file.become(
             State.STARTING,
             attempt=number,
-            restarts=self._file.value.restarts + (number > 1),
+            restarts=self._file.value.restarts + (number > 1 and self._restart is None),
             stalls=self._file.value.stalls + (self._stall is not None),
             exit_reason=None,
+            restarting=None,
         )
-        self._stall = None
+        self._stall = self._restart = self._restart_deadline = None
+        self._is_killed = False
         try:
             self._attempt = Attempt.start(self._run, self._spec, number, self._lock)
         except OSError as error:
@@ -236,14 +273,29 @@ class Supervisor:
         self._file.change(trainer=self._attempt.identity)
         self._follow(self._attempt)
 
+    def _settle_controls(self) -> bool:
+        """Do what is to be done while nobody trains; whether a trainer may start now."""
+        try:
+            control = going_back.go_back(self._run)
+        except OSError as error:
+            waiting = f"cannot go back: {error.filename}: {error.strerror}"
+            if self._file.value.exit_reason != waiting:
+                self._file.change(exit_reason=waiting)
+            return False
+        if control is not None:
+            say(f"goes back to checkpoint {control.restart_from}, as {control.revision} asks")
+            self._failures, self._checkpoint = 0, newest_checkpoint(self._run)
+        return True
+
     def _follow(self, attempt: Attempt) -> None:
         """Look after a trainer that lives."""
         if self._file.state == State.STARTING and (self._spec.command or attempt.has_begun()):
             self._file.become(State.RUNNING)
-        if self._stop_deadline is None:
+        deadline = self._restart_deadline if self._stop_deadline is None else self._stop_deadline
+        if deadline is None:
             self._watch_for_stall(attempt)
             return
-        if time.monotonic() >= self._stop_deadline:
+        if time.monotonic() >= deadline:
             if not self._is_killed:
                 say("the trainer has not stopped in time: killing its group")
             self._is_killed = True
@@ -283,6 +335,8 @@ class Supervisor:
         if self._stall is not None and self._stop_deadline is None:
             # How it died then is our own doing.
             ending = replace(ending, said=self._stall)
+        elif self._restart is not None and self._stop_deadline is None:
+            ending = replace(ending, said=self._restart)
         self._attempt = None
         self._judge(ending, lines)
 
@@ -290,9 +344,16 @@ class Supervisor:
         """Enter the state that follows from how the attempt ended."""
         newest = newest_checkpoint(self._run)
         has_progress = newest > self._checkpoint
-        self._failures = failures_in_a_row(self._failures, new_checkpoint=has_progress)
-        self._checkpoint = newest
-        verdict = judge(ending, stop_asked=self._stop_deadline is not None, failures=self._failures)
+        is_restart = self._restart is not None
+        if not is_restart:
+            self._failures = failures_in_a_row(self._failures, new_checkpoint=has_progress)
+            self._checkpoint = newest
+        verdict = judge(
+            ending,
+            stop_asked=self._stop_deadline is not None,
+            failures=self._failures,
+            restart_asked=is_restart,
+        )
         seen = Exit(
             self._file.value.attempt,
             utc_now(),
@@ -303,7 +364,7 @@ class Supervisor:
         )
         before = tuple(replace(exit_, lines=()) for exit_ in self._file.value.exits)
         if verdict.state == State.BACKING_OFF:
-            pause = backoff_seconds(self._failures, random.random())
+            pause = 0.0 if is_restart else backoff_seconds(self._failures, random.random())
             self._due = time.monotonic() + pause * self._tuning.backoff_scale
         self._file.become(
             verdict.state,

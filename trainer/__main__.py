@@ -120,7 +120,14 @@ def _train(config: Config, task: Task, log: RunLog, stop: _StopFlag) -> ExitCode
     trainer: Trainer | None = None
     try:
         attempt = int(os.environ.get(ATTEMPT_ENV, "1"))
-        trainer = Trainer(config, task, log, attempt, lambda: stop.requested)
+        trainer = Trainer(
+            config,
+            task,
+            log,
+            attempt,
+            lambda: stop.requested,
+            is_supervised=_is_supervised(),
+        )
         resumed_from = trainer.done
         return trainer.train()
     except TrainerError as error:

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 
+from maxrl_ops.wire.checkpoints import can_go_back
 from maxrl_ops.wire.control import (
     Applied,
     Control,
     RevisionTakenError,
     TrainingState,
     append_applied,
+    out_of_bounds,
     publish,
     read,
     read_applied,
@@ -24,8 +26,6 @@ from maxrl_ops.wire.documents import utc_now
 from maxrl_ops.wire.logformat import number
 from maxrl_ops.wire.record import Change, ControlApplied, ControlRejected
 from maxrl_ops.wire.rundir import RunDir
-from maxrl_ops.wire.settings import SETTINGS, SettingError, to_text
-from trainer.objectives import OBJECTIVES
 from trainer.tasks.base import Task
 
 Echo = ControlApplied | ControlRejected
@@ -59,9 +59,15 @@ class ControlPort:
         initial: TrainingState,
         resumed_from: int,
         hand_over: HandOver | None = None,
+        *,
+        is_supervised: bool = False,
     ) -> None:
-        """Take over what was applied up to `resumed_from`; `hand_over` is what a schedule plans."""
+        """Take over what was applied up to `resumed_from`; `hand_over` is what a schedule plans.
+
+        Only a supervisor can start the trainer again from an earlier checkpoint.
+        """
         self._run, self._task, self._hand_over = run, task, hand_over
+        self._is_supervised = is_supervised
         self._recorded = read_applied(run.applied)
         self.state = initial
         self.revision = 0
@@ -94,7 +100,19 @@ class ControlPort:
         """What control/ asks for beyond all that is known, in force from `iteration` on."""
         found = self._poll(iteration)
         self.wants_stop |= any(a.rejected is None and a.lifecycle == "stop" for a in found)
+        self.wants_stop |= self.going_back() is not None
         return [self._use(applied) for applied in found]
+
+    def going_back(self) -> int | None:
+        """The checkpoint that the supervisor is to start from again, once this trainer has ended.
+
+        It is the supervisor that applies such a control, when nobody trains.
+        """
+        answered = max([self._seen, *(applied.revision for applied in self._recorded)])
+        newest = read_newest(self._run.control, above=answered).newest
+        if newest is None or newest.restart_from is None or self._objection(newest) is not None:
+            return None
+        return newest.restart_from
 
     def _plan(self, hand_over: HandOver) -> None:
         """Publish the planned switch like any other wish, on top of what is wished by then."""
@@ -147,7 +165,7 @@ class ControlPort:
             Applied(revision, iteration, self.state, rejections[revision], lifecycle)
             for revision in sorted(rejections)
         ]
-        if found.newest is not None:
+        if found.newest is not None and self.going_back() is None:
             findings.insert(0, self._judge(found.newest, iteration))
         for applied in findings:
             append_applied(self._run.applied, applied)
@@ -162,24 +180,19 @@ class ControlPort:
 
     def _objection(self, control: Control) -> str | None:
         """Why `control` cannot be used, or None."""
-        if control.lifecycle == "restart_from":
-            return "lifecycle restart_from: this trainer cannot go back while it runs"
-        wanted = control.state
-        if wanted.objective not in OBJECTIVES:
-            return f"objective {wanted.objective!r} is not one of {', '.join(OBJECTIVES)}"
+        if control.restart_from is not None:
+            if not self._is_supervised:
+                return "lifecycle restart_from: there is no supervisor to start this trainer again"
+            if not can_go_back(self._run, control.restart_from):
+                return f"lifecycle restart_from: checkpoint {control.restart_from} is gone"
         low, high = self._task.threshold_bounds
-        threshold = wanted.correctness_threshold
+        threshold = control.state.correctness_threshold
         if threshold != self.state.correctness_threshold and not low <= threshold <= high:
             return (
                 f"correctness_threshold {number(threshold)} is outside the task's bounds "
                 f"{number(low)} to {number(high)}"
             )
-        for key in ("weight_temperature", "n_samples", "learning_rate"):
-            try:
-                SETTINGS[key].parse(to_text(getattr(wanted, key)), key)
-            except SettingError as error:
-                return str(error)
-        return None
+        return out_of_bounds(control.state)
 
 
 def _changes(before: TrainingState, after: TrainingState) -> tuple[Change, ...]:

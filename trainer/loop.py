@@ -81,6 +81,8 @@ class Trainer:
         log: RunLog,
         attempt: int,
         stop_requested: Callable[[], bool],
+        *,
+        is_supervised: bool = False,
     ) -> None:
         """Load the newest checkpoint of the run, or the model it starts from.
 
@@ -138,7 +140,14 @@ class Trainer:
         self._saved = resumed.iteration if resumed else None
         planned = HandOver(config.hand_over_to, config.hand_over_after)
         self._hand_over = planned if config.schedule == "hybrid" else None
-        self.control = ControlPort(self.run_dir, task, config.initial, self.done, self._hand_over)
+        self.control = ControlPort(
+            self.run_dir,
+            task,
+            config.initial,
+            self.done,
+            self._hand_over,
+            is_supervised=is_supervised,
+        )
         log.write(self._header(attempt, device_name, resumed.iteration if resumed else None))
         if resumed is not None and resumed.seconds is not None and not log.tells_of(resumed):
             # Killed between saving it and saying so.
@@ -208,8 +217,7 @@ class Trainer:
         for iteration in range(self.done + 1, self.config.iterations + 1):
             self._obey(iteration)
             if self._is_to_stop():
-                self._save(self.done)
-                self.log.write(RunEnded("stopped", f"after iteration {self.done}"))
+                self._leave()
                 return ExitCode.STOPPED
             self.iterate(iteration)
             self.done = iteration
@@ -239,6 +247,13 @@ class Trainer:
     def _is_to_stop(self) -> bool:
         """By a signal, or by a control: without a supervisor nobody else heeds that."""
         return self._stop_requested() or self.control.wants_stop
+
+    def _leave(self) -> None:
+        """End this attempt, with a checkpoint unless the next is to begin at an earlier one."""
+        # That one could be dropped for a new one's sake.
+        if self.control.going_back() is None:
+            self._save(self.done)
+        self.log.write(RunEnded("stopped", f"after iteration {self.done}"))
 
     def _save_as_asked(self) -> None:
         if self.control.wants_checkpoint:

@@ -16,6 +16,7 @@ from typing import Self
 from uuid import uuid4
 
 from maxrl_ops.wire.rundir import DocumentError, fsync_directory, open_regular, write_all
+from maxrl_ops.wire.settings import SETTINGS, SettingError, to_text
 
 # `checkpoint` saves one now and goes on; stop and restart_from are the supervisor's.
 LIFECYCLES = ("run", "pause", "checkpoint", "stop", "restart_from")
@@ -61,6 +62,16 @@ class TrainingState:
         )
 
 
+def out_of_bounds(state: TrainingState) -> str | None:
+    """Why no trainer could use `state`, in one line; None where only the task may object."""
+    for key in ("objective", "weight_temperature", "n_samples", "learning_rate"):
+        try:
+            SETTINGS[key].parse(to_text(getattr(state, key)), key)
+        except SettingError as error:
+            return str(error)
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Control:
     """One desired state of a run.
@@ -70,11 +81,12 @@ class Control:
         base_revision: The newest revision its author had seen; 0 when there was none.
         state: The whole desired training state, never a patch.
         lifecycle: One of LIFECYCLES.
-        restart_from: With lifecycle `restart_from`, and only then: the checkpoint's iteration. The
-            trainer ends at its next boundary, and the supervisor starts it again from that
-            checkpoint, or the newest complete one before it where it is gone. It is applied with
-            the first iteration after the checkpoint: from there on `state` is in force, and what
-            the attempts before had applied behind it is not.
+        restart_from: With lifecycle `restart_from`, and only then: the checkpoint's iteration, 0
+            for the run's beginning. The trainer ends at its next boundary, and the supervisor
+            starts it again from that checkpoint, those beyond it dropped; one that is gone makes
+            the trainer reject the control. It is applied with the first iteration after the
+            checkpoint: from there on `state` is in force, and what the attempts before had applied
+            behind it is not.
         intent: Unique id of the wish, by which a writer finds it again after a crash.
         author: `uid:1000` or `rule:LOW`.
         reason: One line for a person.
@@ -283,6 +295,21 @@ def append_applied(path: Path, applied: Applied) -> None:
 
 
 def read_applied(path: Path) -> list[Applied]:
+    """What holds, in order: a restart_from takes back what was applied beyond its checkpoint."""
+    held: list[Applied] = []
+    for applied in _recorded(path):
+        if applied.lifecycle == "restart_from":
+            held = [before for before in held if before.iteration < applied.iteration]
+        held.append(applied)
+    return held
+
+
+def newest_answered(path: Path) -> int:
+    """The highest revision that was ever applied or rejected, 0 before the first."""
+    return max((applied.revision for applied in _recorded(path)), default=0)
+
+
+def _recorded(path: Path) -> list[Applied]:
     """All whole lines in order; a torn one was never used and does not count."""
     try:
         with open_regular(path) as file:

@@ -252,7 +252,7 @@ def test_a_control_is_recorded_then_used_then_echoed(run: RunDir) -> None:
     ("changes", "words"),
     [
         ({"correctness_threshold": 99.0}, "outside the task's bounds 15 to 30"),
-        ({"objective": "nonsense"}, "not one of grpo, "),
+        ({"objective": "nonsense"}, "give grpo or "),
         ({"n_samples": 0}, "n_samples='0'"),
         ({"learning_rate": -1.0}, "learning_rate='-1.0'"),
         ({"weight_temperature": 0.0}, "weight_temperature='0.0'"),

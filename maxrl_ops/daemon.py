@@ -7,6 +7,7 @@ torch nor typer.
 
 import argparse
 import errno
+import faulthandler
 import math
 import os
 import select
@@ -19,14 +20,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NoReturn
 
-from maxrl_ops import __version__, detached, locks, processes, supervisor
+from maxrl_ops import __version__, detached, locks, processes, supervisor, systemd
 from maxrl_ops.core.policy import Policy
 from maxrl_ops.core.run_state import State
+from maxrl_ops.core.sentence import looking_after
 from maxrl_ops.core.snapshot import DAMAGED, SUPERVISOR_GONE, state_of
 from maxrl_ops.daemon_file import DaemonFile, running
 from maxrl_ops.exporter import Exporter, Lines, Scene, lines_of
 from maxrl_ops.host import Host, HostView
 from maxrl_ops.metrics_server import Server, serve
+from maxrl_ops.notify import Notifier, is_service
 from maxrl_ops.own_log import say
 from maxrl_ops.run_metrics import run_samples
 from maxrl_ops.run_reader import Life, heartbeat_of, life_of
@@ -35,6 +38,7 @@ from maxrl_ops.run_watch import RunWatch, Stamp, stamp_of
 from maxrl_ops.settings import Home
 from maxrl_ops.stop_signals import StopSignals
 from maxrl_ops.store import HistoryError, Store
+from maxrl_ops.systemd_files import RUN_UNIT
 from maxrl_ops.wire.documents import RunSpec, utc_now
 from maxrl_ops.wire.rundir import DocumentError, RunDir, make_directories
 from maxrl_ops.wire.settings import LISTEN_ENV
@@ -57,6 +61,8 @@ _GRACE_SECONDS = {
     SUPERVISOR_GONE: 86_400.0,
 }
 _OK, _CONFIGURATION, _IN_USE, _NOT_UP = 0, 2, 4, 5
+# EX_CONFIG of sysexits.h: systemd does not start us again until a person has.
+_CONFIGURATION_OF_SERVICE = 78
 
 
 @dataclass(slots=True)
@@ -98,9 +104,16 @@ class _Seen:
 class Daemon:
     """The loop over all runs."""
 
-    def __init__(self, home: Home, store: Store, exporter: Exporter, policy: Policy) -> None:
+    def __init__(
+        self,
+        home: Home,
+        store: Store,
+        exporter: Exporter,
+        policy: Policy,
+        manager: Notifier | None = None,
+    ) -> None:
         self._home, self._store, self._policy = home, store, policy
-        self._exporter = exporter
+        self._exporter, self._manager = exporter, manager or Notifier()
         self._host, self._on = Host(home.path), HostView()
         self._runs: dict[str, _Seen] = {}
         self._listed_at = -_LOOK_SECONDS
@@ -125,10 +138,15 @@ class Daemon:
         for seen in self._runs.values():
             is_busy |= self._look_after(seen)
             # A mark after each run: a thousand slow ones are no standstill.
-            self._turned_at = time.monotonic()
-        self._show()
+            self._mark()
+        self._mark()
         self._is_ready = self._is_ready or not is_busy
+        self._show()
         return is_busy
+
+    def _mark(self) -> None:
+        self._turned_at = time.monotonic()
+        self._manager.alive()
 
     # --- Health -----------------------------------------------------------------------------------
 
@@ -236,6 +254,7 @@ class Daemon:
         runs = {seen.run.name: seen.lines for seen in self._runs.values() if seen.lines}
         states = Counter(str(seen.state) for seen in self._runs.values())
         self._exporter.show(Scene(runs, states, time.time(), __version__, self._on))
+        self._manager.status(looking_after(states, self.not_ready()))
 
 
 def _spec_of(run: RunDir) -> RunSpec:
@@ -268,7 +287,17 @@ def _revive(seen: _Seen, now: float) -> None:
     is_due = now - seen.revived_at >= _REVIVE_SECONDS
     if not is_due or seen.run.state.stat().st_uid != os.getuid():
         return
-    seen.revived_at = now
+    trainer = None if life.state is None else life.state.trainer
+    if trainer is not None and systemd.holds(seen.run, trainer.pid):
+        # Its unit starts another supervisor.
+        return
+    is_first, seen.revived_at = math.isinf(seen.revived_at), now
+    if is_service(os.environ):
+        # One of ours would end with us, and could reach no GPU.
+        if is_first:
+            unit = RUN_UNIT.format(seen.run.name)
+            say(f"{seen.run.name}: its supervisor is dead, its trainer lives: start {unit}")
+        return
     try:
         pid = supervisor.spawn(seen.run)
     except OSError as error:
@@ -353,17 +382,20 @@ def _address(arguments: list[str], env: Mapping[str, str]) -> Address:
 def main(arguments: list[str]) -> int:
     """Look after the home that the environment names; the process's exit code."""
     arguments = detached.detach_if_asked(arguments)
+    # systemd's watchdog ends a loop that stands still by SIGABRT: its log tells where it stood.
+    faulthandler.enable()
     home = Home.find(os.environ)
     try:
         address = _address(arguments, os.environ)
         make_directories(home.path)
         # Held until this process ends, however it does.
         locks.acquire(home.daemon_lock, signed=True)
-        return _serve_home(home, address)
+        return _serve_home(home, address, Notifier.take(os.environ, os.getpid()))
     except locks.LockHeldError:
         message, code = _who_runs(home), _IN_USE
     except (_UsageError, HistoryError) as error:
-        message, code = str(error), _CONFIGURATION
+        message = str(error)
+        code = _CONFIGURATION_OF_SERVICE if is_service(os.environ) else _CONFIGURATION
     except OSError as error:
         message, code = _in_one_line(error), _NOT_UP
         if error.errno == errno.EADDRINUSE:
@@ -379,11 +411,11 @@ def _who_runs(home: Home) -> str:
     return f"{home.path} has a daemon already: pid {found.process.pid}, {found.metrics}"
 
 
-def _serve_home(home: Home, address: Address) -> int:
+def _serve_home(home: Home, address: Address, manager: Notifier) -> int:
     store = Store(home.history)
     signals = StopSignals()
     exporter = Exporter()
-    daemon = Daemon(home, store, exporter, Policy())
+    daemon = Daemon(home, store, exporter, Policy(), manager)
     server = _listen(daemon, exporter, address)
     try:
         host, port = server.address
@@ -392,7 +424,10 @@ def _serve_home(home: Home, address: Address) -> int:
         assert identity is not None  # noqa: S101 - we live
         DaemonFile(identity, metrics, utc_now(), __version__).save(home)
         say(f"daemon: looking after {home.path}, {metrics}")
+        # Not once all is read: how long that takes is no matter of whether we came up.
+        manager.ready()
         daemon.run(signals)
+        manager.stopping()
         say("daemon: ended as asked; the runs go on")
     finally:
         server.close()

@@ -208,6 +208,26 @@ def decisions(
     return run_decisions(name, as_json=as_json)
 
 
+@app.command(epilog="Example: maxrl-ops policy > policy.toml")
+def policy(
+    named: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A built-in one: guide, paper or observe.")
+    ] = None,
+    check: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Say what is wrong in it, or what it changes."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Print the policy that the rules go by, with what each number means.
+
+    Without an option: the home's, which policy.toml there may change. The output is such a file.
+    """
+    from maxrl_ops.cli.policy import policy as run_policy  # noqa: PLC0415
+
+    return run_policy(named, check, as_json=as_json)
+
+
 @app.command(epilog="Example: maxrl-ops report rust-1 --to rust-1.html")
 def report(
     name: RunName = None,
@@ -338,7 +358,7 @@ def doctor(
 
 
 export = typer.Typer(
-    help="Write files for the world outside: a run's best model, Prometheus's configuration.",
+    help="Write files for the world outside: a run's best model, Prometheus's files, units.",
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -377,6 +397,23 @@ def export_prometheus(
     from maxrl_ops.cli.export_prometheus import export_prometheus as run_export  # noqa: PLC0415
 
     return run_export(to, runbooks)
+
+
+@export.command("systemd", epilog="Example: sudo maxrl-ops export systemd --to /etc")
+def export_systemd(
+    to: Annotated[str, typer.Option(metavar="DIR", help="/etc, or where you look at them first.")],
+    user: Annotated[
+        str, typer.Option(metavar="NAME", help="Whom daemon and runs run as; made where missing.")
+    ] = "maxrl",
+) -> int:
+    """Write systemd units for this host: the daemon's, one for runs, their user and directories.
+
+    They name this installation's Python and the home: MAXRL_OPS_HOME, else /var/lib/maxrl-ops.
+    Where they are installed for a home, start begins its runs as units.
+    """
+    from maxrl_ops.cli.export_systemd import export_systemd as run_export  # noqa: PLC0415
+
+    return run_export(to, user)
 
 
 @app.command(epilog="Example: maxrl-ops verify sum.rs reverse.rs")

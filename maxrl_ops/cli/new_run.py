@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 
+from maxrl_ops.cli import supervising
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.provenance import provenance
@@ -37,25 +38,28 @@ def create(
         OSError: The home cannot be written.
     """
     prefix = _prefix(settings, command)
-    make_directories(home.runs_dir)
-    _check_space(home.runs_dir)
-    run = _claim_next(home, prefix) if name is None else _claim(home, name)
-    spec = RunSpec(
-        name=run.name,
-        job_name=job if job is not None else prefix,
-        settings=settings,
-        command=command,
-        created=utc_now(),
-        provenance=provenance(),
-        mode=mode,
-    )
-    try:
-        run.control.mkdir(mode=DIRECTORY_MODE)
-        spec.save(run)
-    except OSError:
-        # A run without run.json would be shown as damaged for ever.
-        shutil.rmtree(run.path, ignore_errors=True)
-        raise
+    # Before we are somebody else, who may see neither this directory nor our Python.
+    origin = provenance()
+    with supervising.as_owner(home):
+        make_directories(home.runs_dir)
+        _check_space(home.runs_dir)
+        run = _claim_next(home, prefix) if name is None else _claim(home, name)
+        spec = RunSpec(
+            name=run.name,
+            job_name=job if job is not None else prefix,
+            settings=settings,
+            command=command,
+            created=utc_now(),
+            provenance=origin,
+            mode=mode,
+        )
+        try:
+            run.control.mkdir(mode=DIRECTORY_MODE)
+            spec.save(run)
+        except OSError:
+            # A run without run.json would be shown as damaged for ever.
+            shutil.rmtree(run.path, ignore_errors=True)
+            raise
     return run
 
 

@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from maxrl_ops import daemon_process, supervisor
-from maxrl_ops.cli import layers, preflight
+from maxrl_ops import daemon_process
+from maxrl_ops.cli import layers, preflight, supervising
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.finding import home, journal, named
@@ -48,7 +48,7 @@ def start(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
     if "checkpoint" in settings:
         settings["checkpoint"] = preflight.resolve_checkpoint(str(settings["checkpoint"]))
     run = create(home(), settings, command or (), options["name"], job, mode)
-    supervisor.spawn(run)
+    supervising.supervise(home(), run)
     daemon = daemon_process.ensure(home())
     reader = RunReader(run, journal())
     if daemon.problem is not None:

@@ -1,5 +1,6 @@
 """One sentence for a person about one run: what it is, how it goes, and what comes next."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,6 +23,14 @@ def describe(run: "RunSnapshot") -> str:
     if run.rejection is not None and run.last_decision is None:
         parts.append(f"The trainer rejected control {run.acknowledged_revision}: {run.rejection}.")
     return " ".join(part for part in parts if part)
+
+
+def looking_after(states: Mapping[str, int], problem: str | None) -> str:
+    """What a daemon does, in one sentence, such as `Looking after 1 run: 1 running`."""
+    count = sum(states.values())
+    told = ", ".join(f"{states[state]} {state.replace('_', ' ')}" for state in sorted(states))
+    runs = f"{count} run{'' if count == 1 else 's'}: {told}" if count else "no run"
+    return f"Looking after {runs}{f'; {problem}' if problem else ''}."
 
 
 def duration(seconds: float) -> str:
@@ -124,7 +133,10 @@ def _orphaned(run: "RunSnapshot") -> str:
         return (
             f"The supervisor of this run is gone, its trainer goes on unwatched; {_progress(run)}."
         )
-    return f"The supervisor of this run is gone, and nothing trains; it was at {_where(run)}."
+    return (
+        f"The supervisor of this run is gone, and nothing trains; it was at {_where(run)}"
+        f"{_because(run)}."
+    )
 
 
 def _unknown(run: "RunSnapshot") -> str:

@@ -1,13 +1,12 @@
 """What lies in checkpoints/: which are complete, and which of them is the best."""
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from maxrl_ops.wire.rundir import CHECKPOINT_MARKER, RunDir, fsync_directory, open_regular
+from maxrl_ops.wire.rundir import CHECKPOINT_MARKER, RunDir, open_regular
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,30 +80,6 @@ def skipped(run: RunDir) -> list[str]:
 def newest(run: RunDir) -> Checkpoint | None:
     """The newest complete checkpoint."""
     return max(complete(run), key=lambda checkpoint: checkpoint.iteration, default=None)
-
-
-def can_go_back(run: RunDir, iteration: int) -> bool:
-    """Whether a run can be trained anew from that iteration; 0 is its beginning."""
-    return iteration == 0 or any(each.iteration == iteration for each in complete(run))
-
-
-def drop_beyond(run: RunDir, iteration: int) -> None:
-    """Remove every checkpoint after `iteration`; only with the run's lock held.
-
-    Raises:
-        OSError: One could not be made incomplete: it would still be resumed from.
-    """
-    beyond = [path for path in run.checkpoints.glob("[0-9]*") if _is_beyond(path, iteration)]
-    for path in beyond:
-        # The markers go first, and for good: a resume looks at nothing else.
-        (path / CHECKPOINT_MARKER).unlink(missing_ok=True)
-        fsync_directory(path)
-    for path in beyond:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_beyond(path: Path, iteration: int) -> bool:
-    return path.name.isdigit() and int(path.name) > iteration and path.is_dir()
 
 
 def last_saved(run: RunDir) -> float | None:

@@ -16,7 +16,6 @@ from typing import Self
 from uuid import uuid4
 
 from maxrl_ops.wire.rundir import DocumentError, fsync_directory, open_regular, write_all
-from maxrl_ops.wire.settings import SETTINGS, SettingError, to_text
 
 # `checkpoint` saves one now and goes on; stop and restart_from are the supervisor's.
 LIFECYCLES = ("run", "pause", "checkpoint", "stop", "restart_from")
@@ -62,16 +61,6 @@ class TrainingState:
         )
 
 
-def out_of_bounds(state: TrainingState) -> str | None:
-    """Why no trainer could use `state`, in one line; None where only the task may object."""
-    for key in ("objective", "weight_temperature", "n_samples", "learning_rate"):
-        try:
-            SETTINGS[key].parse(to_text(getattr(state, key)), key)
-        except SettingError as error:
-            return str(error)
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class Control:
     """One desired state of a run.
@@ -81,12 +70,11 @@ class Control:
         base_revision: The newest revision its author had seen; 0 when there was none.
         state: The whole desired training state, never a patch.
         lifecycle: One of LIFECYCLES.
-        restart_from: With lifecycle `restart_from`, and only then: the checkpoint's iteration, 0
-            for the run's beginning. The trainer ends at its next boundary, and the supervisor
-            starts it again from that checkpoint, those beyond it dropped; one that is gone makes
-            the trainer reject the control. It is applied with the first iteration after the
-            checkpoint: from there on `state` is in force, and what the attempts before had applied
-            behind it is not.
+        restart_from: With lifecycle `restart_from`, and only then: the checkpoint's iteration. The
+            trainer ends at its next boundary, and the supervisor starts it again from that
+            checkpoint, or the newest complete one before it where it is gone. It is applied with
+            the first iteration after the checkpoint: from there on `state` is in force, and what
+            the attempts before had applied behind it is not.
         intent: Unique id of the wish, by which a writer finds it again after a crash.
         author: `uid:1000` or `rule:LOW`.
         reason: One line for a person.
@@ -295,22 +283,24 @@ def append_applied(path: Path, applied: Applied) -> None:
 
 
 def read_applied(path: Path) -> list[Applied]:
-    """What holds, in order: a restart_from takes back what was applied beyond its checkpoint."""
-    held: list[Applied] = []
-    for applied in _recorded(path):
-        if applied.lifecycle == "restart_from":
-            held = [before for before in held if before.iteration < applied.iteration]
-        held.append(applied)
-    return held
+    """What stands, in order: a torn line was never used, and a restart voids what lay behind it.
+
+    Voided are the lines before a restart's that hold for its iteration, or a later one.
+    """
+    found = list[Applied]()
+    for applied in _read_lines(path):
+        if applied.lifecycle == "restart_from" and applied.rejected is None:
+            found = [each for each in found if each.iteration < applied.iteration]
+        found.append(applied)
+    return found
 
 
 def newest_answered(path: Path) -> int:
     """The highest revision that was ever applied or rejected, 0 before the first."""
-    return max((applied.revision for applied in _recorded(path)), default=0)
+    return max((applied.revision for applied in _read_lines(path)), default=0)
 
 
-def _recorded(path: Path) -> list[Applied]:
-    """All whole lines in order; a torn one was never used and does not count."""
+def _read_lines(path: Path) -> list[Applied]:
     try:
         with open_regular(path) as file:
             lines = file.read().split(b"\n")

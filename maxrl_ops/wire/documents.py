@@ -142,7 +142,6 @@ class SupervisorState:
         stalls: How many of these followed a stall.
         exits: The last attempts' ends, oldest first, bounded.
         exit_reason: Why the run is over, or backing off; None while all is well.
-        restarting: Why the living trainer was asked to end and will be started again, or None.
     """
 
     state: str
@@ -154,7 +153,6 @@ class SupervisorState:
     exits: tuple[Exit, ...] = ()
     exit_reason: str | None = None
     stalls: int = 0
-    restarting: str | None = None
 
     def save(self, run: RunDir) -> None:
         """Write state.json."""
@@ -181,7 +179,6 @@ class SupervisorState:
                 exit_reason=_text_or_none(raw["exit_reason"]),
                 # A supervisor of an earlier version counted none.
                 stalls=int(cast("int", raw.get("stalls", 0))),
-                restarting=_text_or_none(raw.get("restarting")),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DocumentError(f"{run.state}: {error!r} is missing or of a wrong kind") from None

@@ -24,7 +24,7 @@ class Mode(StrEnum):
         return self if other is None else max(self, other, key=_CAREFUL.index)
 
 
-_CAREFUL = (Mode.ACT, Mode.SUGGEST, Mode.OBSERVE)
+_CAREFUL = tuple(Mode)
 
 
 def _of(default: Any, least: float, most: float, about: str) -> Any:

@@ -8,7 +8,6 @@ in results/real_runs.json, so that some can be run anew (`--only`, `--seeds`) an
 import argparse
 import json
 import os
-import re
 import shutil
 import sqlite3
 import subprocess

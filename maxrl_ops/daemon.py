@@ -5,7 +5,6 @@ moment: runs go on without it, nothing is lost, nothing is counted or decided tw
 torch nor typer.
 """
 
-import argparse
 import errno
 import faulthandler
 import gc
@@ -16,11 +15,9 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
 
 from maxrl_ops import __version__, detached, locks, processes, supervisor, systemd
 from maxrl_ops.attached import log_of
@@ -33,6 +30,7 @@ from maxrl_ops.core.snapshot import DAMAGED, SUPERVISOR_GONE, state_of
 from maxrl_ops.daemon_file import DaemonFile, running
 from maxrl_ops.exporter import Exporter, Lines, Scene, lines_of
 from maxrl_ops.host import Host, HostView
+from maxrl_ops.listening import ListenError, Listening, listening
 from maxrl_ops.metrics_server import Server, serve
 from maxrl_ops.notify import Notifier, is_service
 from maxrl_ops.own_log import say
@@ -46,9 +44,7 @@ from maxrl_ops.store import HistoryError, Store
 from maxrl_ops.systemd_files import RUN_UNIT
 from maxrl_ops.wire.documents import RunSpec, utc_now
 from maxrl_ops.wire.rundir import DocumentError, RunDir, make_directories
-from maxrl_ops.wire.settings import LISTEN_ENV
 
-DEFAULT_ADDRESS = ("127.0.0.1", 9478)
 _TICK_SECONDS = 0.25
 # How often the list of runs, and the state of each, is looked at again.
 _LOOK_SECONDS = 1.0
@@ -354,56 +350,6 @@ def _in_one_line(error: Exception) -> str:
 # --- From the command line ------------------------------------------------------------------------
 
 
-class _UsageError(Exception):
-    """The command line or the environment is wrong; the message is one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen; a default gives way to another port where it is taken."""
-
-    host: str
-    port: int
-    is_default: bool = False
-
-    @classmethod
-    def parse(cls, text: str, source: str) -> "Address":
-        """Read HOST:PORT.
-
-        Raises:
-            _UsageError: It is not that.
-        """
-        host, colon, port = text.rpartition(":")
-        if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65_536):
-            raise _UsageError(
-                f"{source}={text!r} is not allowed: give HOST:PORT, as 127.0.0.1:9478"
-            )
-        try:
-            # Where Python's resolver raises what is no OSError: of non-ASCII names, too long ones.
-            host.encode("idna")
-        except UnicodeError:
-            raise _UsageError(
-                f"{source}={text!r} is not allowed: no host can be named so"
-            ) from None
-        return cls(host.strip("[]"), int(port))
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise _UsageError(message)
-
-
-def _address(arguments: list[str], env: Mapping[str, str]) -> Address:
-    parser = _Parser(prog="python -m maxrl_ops.daemon", description=__doc__)
-    parser.add_argument("--listen", metavar="HOST:PORT", help="where /metrics is served")
-    given = parser.parse_args(arguments).listen
-    if given is not None:
-        return Address.parse(given, "--listen")
-    if env.get(LISTEN_ENV):
-        return Address.parse(env[LISTEN_ENV], LISTEN_ENV)
-    return Address(*DEFAULT_ADDRESS, is_default=True)
-
-
 def main(arguments: list[str]) -> int:
     """Look after the home that the environment names; the process's exit code."""
     arguments = detached.detach_if_asked(arguments)
@@ -411,14 +357,14 @@ def main(arguments: list[str]) -> int:
     faulthandler.enable()
     home = Home.find(os.environ)
     try:
-        address = _address(arguments, os.environ)
+        where = listening(arguments, os.environ)
         make_directories(home.path)
         # Held until this process ends, however it does.
         locks.acquire(home.daemon_lock, signed=True)
-        return _serve_home(home, address, Notifier.take(os.environ, os.getpid()))
+        return _serve_home(home, where, Notifier.take(os.environ, os.getpid()))
     except locks.LockHeldError:
         message, code = _who_runs(home), _IN_USE
-    except (_UsageError, HistoryError) as error:
+    except (ListenError, HistoryError) as error:
         message = str(error)
         code = _CONFIGURATION_OF_SERVICE if is_service(os.environ) else _CONFIGURATION
     except OSError as error:
@@ -436,17 +382,17 @@ def _who_runs(home: Home) -> str:
     return f"{home.path} has a daemon already: pid {found.process.pid}, {found.metrics}"
 
 
-def _serve_home(home: Home, address: Address, manager: Notifier) -> int:
+def _serve_home(home: Home, where: Listening, manager: Notifier) -> int:
     gc.freeze()
     gc.set_threshold(*_COLLECTIONS)
     store = Store(home.history)
     signals = StopSignals()
     exporter = Exporter()
     daemon = Daemon(home, store, exporter, Policy(), manager)
-    server = _listen(daemon, exporter, address)
+    server = _listen(daemon, exporter, where)
     try:
         host, port = server.address
-        metrics = f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics"
+        metrics = f"{where.scheme}://{f'[{host}]' if ':' in host else host}:{port}/metrics"
         identity = processes.identity_of(os.getpid())
         assert identity is not None  # noqa: S101 - we live
         DaemonFile(identity, metrics, utc_now(), __version__).save(home)
@@ -463,22 +409,22 @@ def _serve_home(home: Home, address: Address, manager: Notifier) -> int:
     return _OK
 
 
-def _listen(daemon: Daemon, exporter: Exporter, address: Address) -> Server:
+def _listen(daemon: Daemon, exporter: Exporter, where: Listening) -> Server:
     """Serve metrics and health.
 
     Raises:
         OSError: The address is taken, or none of ours.
     """
-    health = (daemon.not_alive, daemon.not_ready)
+    address, health = where.address, (daemon.not_alive, daemon.not_ready)
     try:
-        return serve(exporter, (address.host, address.port), *health)
+        return serve(exporter, (address.host, address.port), *health, where.tls)
     except OSError as error:
         if address.is_default and error.errno == errno.EADDRINUSE:
             # Two homes on one host: the second's metrics are where daemon.json and status say.
-            return serve(exporter, (address.host, 0), *health)
-        where = f"{address.host}:{address.port}"
+            return serve(exporter, (address.host, 0), *health, where.tls)
+        named = f"{address.host}:{address.port}"
         reason = "something else listens there" if error.errno == errno.EADDRINUSE else None
-        raise OSError(error.errno, reason or error.strerror or str(error), where) from None
+        raise OSError(error.errno, reason or error.strerror or str(error), named) from None
 
 
 if __name__ == "__main__":

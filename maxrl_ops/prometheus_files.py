@@ -5,6 +5,14 @@ import json
 from maxrl_ops.alerts import ALERTS, SCRAPE_JOB, Alert
 
 RULES_FILE = "maxrl-ops.rules.yml"
+_ENCRYPTED = """\
+    scheme: https
+    # The daemon's authority, and where it has a --client-ca a certificate of that one's:
+    # tls_config:
+    #   ca_file: ca.pem
+    #   cert_file: client.pem
+    #   key_file: client.key
+"""
 
 
 def rules(runbooks: str, times: float = 1.0) -> str:
@@ -34,8 +42,9 @@ def _rule(alert: Alert, runbooks: str, times: float) -> list[str]:
     ]
 
 
-def configuration(target: str) -> str:
+def configuration(target: str, *, is_tls: bool = False) -> str:
     """A prometheus.yml that scrapes the daemon at `target` (HOST:PORT) and loads the rules."""
+    encrypted = _ENCRYPTED if is_tls else ""
     return f"""\
 global:
   scrape_interval: 15s
@@ -49,7 +58,7 @@ rule_files:
 #         - targets: ["127.0.0.1:9093"]
 scrape_configs:
   - job_name: {SCRAPE_JOB}
-    static_configs:
+{encrypted}    static_configs:
       - targets: [{_quoted(target)}]
 """
 

@@ -371,16 +371,37 @@ def daemon(
         str | None,
         typer.Option(metavar="HOST:PORT", help="Where /metrics is. [default: 127.0.0.1:9478]"),
     ] = None,
+    tls_cert: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Serve https with this certificate (PEM).")
+    ] = None,
+    tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="And its key.")] = None,
+    client_ca: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Answer only clients with a certificate of this CA."),
+    ] = None,
+    insecure_listen: Annotated[
+        bool,
+        typer.Option("--insecure-listen", help="Serve others than this host without TLS."),
+    ] = False,
     stop: Annotated[bool, typer.Option("--stop", help="End the one that runs.")] = False,
 ) -> int:
     """Look after every run: export metrics, keep the history, and decide.
 
     It runs in the foreground; `start` brings one up in the background where none runs, unless
-    MAXRL_OPS_NO_DAEMON is set. MAXRL_OPS_LISTEN gives the address too. Runs go on without it.
+    MAXRL_OPS_NO_DAEMON is set. Runs go on without it. An address that is not loopback takes TLS or
+    --insecure-listen. The environment gives the same: MAXRL_OPS_LISTEN, MAXRL_OPS_TLS_CERT,
+    MAXRL_OPS_TLS_KEY, MAXRL_OPS_CLIENT_CA, MAXRL_OPS_INSECURE_LISTEN.
     """
     from maxrl_ops.cli.daemon import daemon as run_daemon  # noqa: PLC0415
 
-    return run_daemon(listen, is_stop=stop)
+    flags = {
+        "listen": listen,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "client_ca": client_ca,
+        "insecure_listen": insecure_listen,
+    }
+    return run_daemon(flags, is_stop=stop)
 
 
 @app.command(epilog="Example: maxrl-ops doctor")

@@ -270,12 +270,12 @@ class RunWatch:
         )
         if chunk.data:
             self.last_read = time.time()
-        self._commit(taken)
         if self.dialect is None and (found := found_out(self._parser)) is not None:
-            # Behind the commit: whoever begins in front of it finds it out again.
+            # Before the commit: behind it the lines that told may not come again.
             keep_dialect(self.run, found)
             self.dialect = found
             say(f"{self.run.name}: its log is of the dialect {found}")
+        self._commit(taken)
 
     def _pieces(self, events: Sequence[E]) -> Iterator[E | list[IterationRecord]]:
         """The events one by one, but for iterations that nobody judges: those at once.

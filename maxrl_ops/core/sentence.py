@@ -21,7 +21,8 @@ def describe(run: "RunSnapshot") -> str:
     parts = [sentence, run.autopilot]
     if run.log is not None and run.dialect is None and run.state != "waiting":
         parts.append(
-            "Its log's format is not known (yet): attach it again with --dialect if it stays so."
+            "No line so far tells its log's format: if that stays so, detach it and attach it "
+            "again with --dialect."
         )
     # Without a daemon the journal does not tell of it.
     if run.rejection is not None and run.last_decision is None:

@@ -24,3 +24,29 @@ def history(
     from maxrl_ops.cli.history import history as run_history  # noqa: PLC0415
 
     return run_history(name, since, as_json=as_json, as_csv=as_csv)
+
+
+@app.command(epilog="Example: maxrl-ops prune --runs-older-than 90d --dry-run")
+def prune(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Only these runs.")
+    ] = None,
+    runs_older_than: Annotated[
+        str, typer.Option(metavar="AGE", help="Remove runs untouched for so long.")
+    ] = "30d",
+    checkpoints_older_than: Annotated[
+        str, typer.Option(metavar="AGE", help="Of younger ones, the checkpoints after so long.")
+    ] = "7d",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Remove old runs, and old checkpoints but each run's best and newest one.
+
+    Nothing of a run that is active or attached is touched. What the daemon has stored of a removed
+    run stays in the history, until the daemon's retention ends that too.
+    """
+    from maxrl_ops.cli.prune import prune as run_prune  # noqa: PLC0415
+
+    return run_prune(
+        names or [], runs_older_than, checkpoints_older_than, dry_run=dry_run, as_json=as_json
+    )

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from maxrl_ops import __version__
+from maxrl_ops.cli import past_commands
 from maxrl_ops.cli.errors import CommandError, of_os_error
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.start_options import OWN_COMMAND, StartCommand, with_start_options
@@ -31,6 +32,8 @@ app = typer.Typer(
     add_completion=False,
     invoke_without_command=True,
 )
+
+app.add_typer(past_commands.app)
 
 RunName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="The run's name.")]
 RunOption = Annotated[

@@ -1,14 +1,14 @@
 """`python -m benchmarks.real_runs`: real trainings that go wrong, under the real autopilot.
 
 Each run is started by the installed command, in a home of its own, and judged by what its journal
-and its log tell once it is over. A run takes one to four minutes on two cores; what one told is kept
-in results/real_runs.json, so that some can be run anew (`--only`, `--seeds`) and the table tells all.
+and its log tell once it is over. A run takes up to four minutes on two cores; what one told is kept
+in results/real_runs.json, so that some can be run anew (`--only`, `--seeds`), and the table tells
+all of them.
 """
 
 import argparse
 import json
 import os
-import re
 import shutil
 import sqlite3
 import subprocess
@@ -275,8 +275,7 @@ def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:
         "",
         "Every run is the installed command's; pass@1 is held out, at the start and at the end.",
         "",
-        "| run | seed | first of COLLAPSE, UNSTABLE, NONFINITE, NO LEARNING | changes | alerts "
-        "| pass@1 | seconds | within the bar |",
+        f"| run | seed | first of {', '.join(_CAUGHT)} | changes | alerts | pass@1 | s | met |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name in JOBS:

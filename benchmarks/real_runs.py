@@ -104,6 +104,11 @@ def _is_flagged(told: Told) -> bool:
     return any(rule == "REWARD HACKING" for _, rule in told.alerts)
 
 
+def _hands_over(told: Told) -> bool:
+    applied = [d for d in told.decisions if d["outcome"] == "applied"]
+    return [(d["rule"], d["control"]) for d in applied] == [("ADAPT", {"objective": "maxrl"})]
+
+
 def _is_left_alone(told: Told) -> bool:
     return not told.decisions
 
@@ -134,6 +139,12 @@ JOBS: Mapping[str, Job] = {
         "caught, back from the best checkpoint, pass@1 at the end not below the start's",
         _is_brought_back,
         _RAISED_AT,
+    ),
+    "adaptive": Job(
+        "adaptive",
+        (*_ARITHMETIC, "--algorithm", "adaptive", "--iterations", "180"),
+        "ADAPT hands over from GRPO to MaxRL",
+        _hands_over,
     ),
     "hackable": Job(
         "Rust, a reward that is blind to tests",
@@ -202,7 +213,7 @@ def _wait(is_so: Callable[[], bool], what: str) -> None:
 
 
 def run(job: Job, seed: int, keep: Path | None) -> Told:
-    """One run, from start to end; a copy of it goes to `keep`."""
+    """One run, from start to end; a copy of it and of its history goes to `keep`."""
     with home() as at:
         at.ask("start", "--name", "run", "--seed", str(seed), *job.flags)
         if job.raised_at is not None:
@@ -212,6 +223,8 @@ def run(job: Job, seed: int, keep: Path | None) -> Told:
         told = _told(at)
         if keep is not None:
             shutil.copytree(at.run, keep, ignore=shutil.ignore_patterns("checkpoints", "*.lock"))
+            with sqlite3.connect(at.path / "history.db") as db:
+                db.execute("VACUUM INTO ?", (str(keep / "history.db"),))
         return told
 
 

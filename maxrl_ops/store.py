@@ -21,6 +21,7 @@ from maxrl_ops.core.decision import (
     ForeignControl,
     Hold,
     Input,
+    Judged,
     Output,
     Published,
     Superseded,
@@ -425,6 +426,10 @@ def _note(db: sqlite3.Connection, run: int, output: Output) -> None:
                 ),
             )
             _count(db, run, _rule_of(db, run, output.revision), output.outcome)
+        case Judged():
+            told = json.dumps(dict(output.evidence))
+            row = (output.revision, output.verdict, output.iteration, told, output.because)
+            db.execute("INSERT OR REPLACE INTO judgements VALUES (?, ?, ?, ?, ?, ?)", (run, *row))
         case Decision():
             pass
 

@@ -27,6 +27,7 @@ bench: install $(PEERS)/.installed ## Measure ourselves, and beside our peers (a
 	@$(BIN)/python -m benchmarks.verifier
 	@$(BIN)/python -m benchmarks.resume
 	@$(BIN)/python -m benchmarks.scrape
+	@$(BIN)/python -m benchmarks.backtest
 	@$(BIN)/python -m benchmarks.objectives
 	@$(BIN)/python -m benchmarks.trainer_vs_trl --peer-python $(PEERS)/bin/python
 

@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PEERS ?= .venv-peers
 
 .DEFAULT_GOAL := help
-.PHONY: help start test torture bench lint format models install system system-test clean
+.PHONY: help start test torture bench lint format models units install system system-test system-bench clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,15 +20,17 @@ test: install system-test ## Run the test suite
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 torture: install system-test ## Kill trainings, verify a thousand candidates (minutes); make test does a share
-	@PATH="$(CURDIR)/$(BIN):$$PATH" TORTURE_KILLS=50 TORTURE_CANDIDATES=1000 $(BIN)/pytest tests/torture
+	@PATH="$(CURDIR)/$(BIN):$$PATH" TORTURE_KILLS=50 TORTURE_CANDIDATES=1000 TORTURE_RUNS=20 $(BIN)/pytest tests/torture tests/unit/test_autopilot_properties.py
 
-bench: install $(PEERS)/.installed ## Measure ourselves, and beside our peers (an hour)
+bench: install system-bench $(PEERS)/.installed ## Measure ourselves, and beside our peers (an hour)
 	@$(BIN)/python -m benchmarks.start_to_sample
 	@$(BIN)/python -m benchmarks.verifier
 	@$(BIN)/python -m benchmarks.resume
+	@$(BIN)/python -m benchmarks.log_to_store
 	@$(BIN)/python -m benchmarks.scrape
 	@$(BIN)/python -m benchmarks.backtest
 	@$(BIN)/python -m benchmarks.objectives
+	@$(BIN)/python -m benchmarks.autopilot
 	@$(BIN)/python -m benchmarks.trainer_vs_trl --peer-python $(PEERS)/bin/python
 
 lint: install ## ruff and mypy --strict
@@ -43,6 +45,9 @@ format: install ## Let ruff format and mend what it can
 models: install ## Build the shipped models anew (minutes of CPU)
 	@$(BIN)/python -P -m trainer.warm_start --task rust --to trainer/tasks/rust/model
 	@$(BIN)/python -P -m trainer.warm_start --task arithmetic --to trainer/tasks/arithmetic/model
+
+units: install ## Write systemd/ anew from maxrl_ops/systemd_files.py
+	@$(BIN)/python scripts/write_units.py
 
 install: system $(VENV)/.installed ## Make the virtual environment
 
@@ -63,7 +68,11 @@ system:
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || scripts/system-packages ensurepip:python3-venv
 
 system-test: system
-	@scripts/system-packages promtool:prometheus amtool:prometheus-alertmanager chromium:chromium
+	@scripts/system-packages promtool:prometheus amtool:prometheus-alertmanager chromium:chromium \
+		systemctl:systemd openssl:openssl curl:curl
+
+system-bench:
+	@scripts/system-packages mtail:mtail
 
 clean: ## Remove the virtual environment and every cache
 	@rm -rf $(VENV) $(PEERS) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

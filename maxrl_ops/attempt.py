@@ -3,6 +3,7 @@
 import errno
 import os
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -60,7 +61,7 @@ class Attempt:
         output = open_for_appending(run.log if spec.command else run.supervisor_log)
         try:
             child = subprocess.Popen(
-                spec.command or [sys.executable, "-P", "-m", "trainer"],
+                spec.command or trainer_command(str(spec.settings.get("launch", ""))),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -157,6 +158,18 @@ class Attempt:
         return tuple(lines[:-1] if lines and not lines[-1] else lines)[-_LAST_LINES:]
 
 
+def trainer_command(launch: str = "") -> list[str]:
+    """What starts our trainer, by way of a launcher where one is given.
+
+    torchrun and accelerate take a module, and run Python themselves; anything else is put in front.
+    """
+    python = [sys.executable, "-P", "-m", "trainer"]
+    words = shlex.split(launch)
+    if words and Path(words[0]).name in {"torchrun", "accelerate"}:
+        return [*words, "-m", "trainer"]
+    return [*words, *python]
+
+
 def ending_not_started(error: OSError) -> Ending:
     """The ending of an attempt that never began."""
     where = f"{error.filename}: " if error.filename else ""
@@ -225,7 +238,9 @@ def _environment(run: RunDir, spec: RunSpec, number: int, lock: int) -> Mapping[
 def _directory(run: RunDir, spec: RunSpec) -> Path:
     """Where `start` was called, so that the paths in a command mean what they meant there."""
     given = spec.provenance.get("directory")
-    return Path(given) if given and Path(given).is_dir() else run.path
+    # A service may not see it, or not enter it: /root, /home.
+    may_enter = given is not None and os.access(given, os.X_OK) and Path(given).is_dir()
+    return Path(given) if given and may_enter else run.path
 
 
 def _size(path: Path) -> int:

@@ -5,7 +5,7 @@ import signal
 import time
 from dataclasses import dataclass
 
-from maxrl_ops import detached, processes
+from maxrl_ops import detached, processes, systemd
 from maxrl_ops.daemon_file import DaemonFile, running
 from maxrl_ops.settings import Home
 from maxrl_ops.wire.documents import ProcessIdentity
@@ -26,16 +26,23 @@ class Daemon:
 
 
 def ensure(home: Home) -> Daemon:
-    """The home's daemon, started first where none runs."""
+    """The home's daemon, started first where none runs: as a unit where units serve the home."""
     found = running(home)
-    if found is not None:
+    if found is not None or os.environ.get(NO_DAEMON_ENV):
         return Daemon(found)
-    if os.environ.get(NO_DAEMON_ENV):
-        return Daemon(None)
     try:
-        pid = _spawn(home)
+        if systemd.serves(home):
+            systemd.start_daemon()
+            return Daemon(running(home))
+        return _up(home, _spawn(home))
+    except systemd.UnitError as error:
+        return Daemon(None, str(error))
     except OSError as error:
         return Daemon(None, f"{error.filename or home.path}: {error.strerror or error}")
+
+
+def _up(home: Home, pid: int) -> Daemon:
+    """The daemon that was spawned as `pid`, once it is up; or another that came first."""
     spawned = processes.identity_of(pid)
     deadline = time.monotonic() + _UP_SECONDS
     while (found := running(home)) is None:

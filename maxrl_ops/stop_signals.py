@@ -5,15 +5,20 @@ import socket
 
 
 class StopSignals:
-    """SIGTERM and SIGINT as a queue that select(2) can wait for; SIGHUP means nothing."""
+    """SIGTERM and SIGINT as a queue that select(2) can wait for; SIGHUP means nothing.
+
+    Attributes:
+        suspend_asked: SIGUSR2 has come: end what runs, not the run. systemd's units send it.
+    """
 
     def __init__(self) -> None:
+        self.suspend_asked = False
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         # A handler, though an idle one: an ignored signal would stay ignored in the trainer.
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
             signal.signal(number, lambda _number, _frame: None)
 
     def fileno(self) -> int:
@@ -23,6 +28,8 @@ class StopSignals:
     def take(self) -> int:
         """How many requests to stop have come since the last call."""
         try:
-            return sum(n in (signal.SIGTERM, signal.SIGINT) for n in self._reader.recv(4096))
+            numbers = self._reader.recv(4096)
         except BlockingIOError:
             return 0
+        self.suspend_asked |= signal.SIGUSR2 in numbers
+        return sum(number in (signal.SIGTERM, signal.SIGINT) for number in numbers)

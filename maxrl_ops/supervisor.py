@@ -4,12 +4,14 @@ Light: neither torch nor typer. It outlives whoever spawned it; one that is kill
 again, and adopts the trainer it finds.
 """
 
+import faulthandler
 import math
 import os
 import random
 import select
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -32,12 +34,13 @@ from maxrl_ops.core.run_state import (
     judge,
 )
 from maxrl_ops.core.stall import Limits, StallWatch
+from maxrl_ops.notify import Notifier, is_service
 from maxrl_ops.own_log import say
 from maxrl_ops.state_file import StateFile
 from maxrl_ops.stop_signals import StopSignals
-from maxrl_ops.wire.control import read_newest
+from maxrl_ops.wire.control import Control, newest_answered, read_newest
 from maxrl_ops.wire.documents import Exit, RunSpec, SupervisorState, utc_now
-from maxrl_ops.wire.rundir import DocumentError, RunDir
+from maxrl_ops.wire.rundir import DocumentError, RunDir, is_run_name
 from maxrl_ops.wire.settings import SettingError
 
 _TICK_SECONDS = 0.25
@@ -49,6 +52,10 @@ _STACKS_SECONDS = 0.2
 # The kernel needs a moment to bury what was killed, and its locks.
 _LOCK_SECONDS = 2.0
 _OK, _FAILED, _CONFIGURATION, _NOT_FOUND, _IN_USE, _NOT_UP = range(6)
+# Of sysexits.h. systemd starts us again after a bug, but neither after a run that has failed nor
+# after a mistake of a person's.
+_BUG, _CONFIGURATION_OF_SERVICE = 70, 78
+_SUSPENDED = "suspended with its unit, which goes on with it when it is started again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +104,16 @@ def _number(env: Mapping[str, str], name: str, default: float) -> float:
 class Supervisor:
     """One run's supervisor, from taking over to the run's end."""
 
-    def __init__(self, run: RunDir, spec: RunSpec, state: SupervisorState, tuning: Tuning) -> None:
+    def __init__(
+        self,
+        run: RunDir,
+        spec: RunSpec,
+        state: SupervisorState,
+        tuning: Tuning,
+        manager: Notifier,
+    ) -> None:
         """Prepare to go on from `state`; the caller holds the run's supervisor lock."""
-        self._run, self._spec, self._tuning = run, spec, tuning
+        self._run, self._spec, self._tuning, self._manager = run, spec, tuning, manager
         self._file = StateFile(run, state)
         self._signals = StopSignals()
         self._lock: int | None = None
@@ -110,7 +124,10 @@ class Supervisor:
         self._control = 0
         self._stop_signals = 0
         self._stop_deadline: float | None = None
-        self._is_killed = False
+        # The control that the trainer ends for, to begin again elsewhere.
+        self._restart: Control | None = None
+        self._restart_deadline = 0.0
+        self._is_killed = self._is_suspended = self._is_up = False
         self._watch = StallWatch(tuning.stall, time.monotonic())
         self._stall: str | None = None
         self._stall_told_at = self._stall_deadline = 0.0
@@ -123,7 +140,7 @@ class Supervisor:
             LockHeldError: Somebody trains this run whom no supervisor started.
         """
         self._take_over()
-        while not self._file.has_ended:
+        while not self._file.has_ended and not (self._is_suspended and self._attempt is None):
             self._heed_wishes()
             if self._attempt is None:
                 self._start_when_due()
@@ -132,6 +149,7 @@ class Supervisor:
             else:
                 self._follow(self._attempt)
             self._file.save()
+            self._tell_manager()
             self._sleep()
         self._see_it_saved()
         return _FAILED if self._file.state == State.FAILED else _OK
@@ -180,20 +198,48 @@ class Supervisor:
     def _heed_wishes(self) -> None:
         signals = self._signals.take()
         self._stop_signals += signals
-        if self._stop_deadline is None and (signals or self._control_says_stop()):
+        newest = self._new_control()
+        is_stop = bool(signals) or (newest is not None and newest.lifecycle == "stop")
+        if is_stop and (self._stop_deadline is None or self._is_suspended):
             self._stop()
+        elif self._signals.suspend_asked and self._stop_deadline is None:
+            self._suspend()
+        elif newest is not None and newest.lifecycle == "restart_from":
+            self._expect_restart(newest)
         if self._stop_deadline is not None and self._stop_signals > 1:
             soon = time.monotonic() + _SHORT_GRACE_SECONDS
             self._stop_deadline = min(self._stop_deadline, soon)
 
-    def _control_says_stop(self) -> bool:
+    def _new_control(self) -> Control | None:
         try:
             newest = read_newest(self._run.control, above=self._control).newest
         except OSError:
-            return False
+            return None
         if newest is not None:
             self._control = newest.revision
-        return newest is not None and newest.lifecycle == "stop"
+        return newest
+
+    def _expect_restart(self, newest: Control) -> None:
+        """Our trainer ends by itself to begin at another checkpoint: that is no failure."""
+        if self._attempt is None or self._spec.command or self._is_answered(newest):
+            return
+        self._restart = newest
+        self._restart_deadline = time.monotonic() + self._tuning.stop_grace
+
+    def _see_to_restart(self, attempt: Attempt) -> None:
+        """Kill a trainer that does not end for it in time; forget it where it was rejected."""
+        if self._restart is None:
+            return
+        if self._is_answered(self._restart):
+            self._restart = None
+        elif time.monotonic() >= self._restart_deadline:
+            self._kill(attempt)
+
+    def _is_answered(self, control: Control) -> bool:
+        try:
+            return newest_answered(self._run.applied) >= control.revision
+        except OSError:
+            return False
 
     def _stop(self) -> None:
         self._stop_deadline = time.monotonic() + self._tuning.stop_grace
@@ -202,10 +248,25 @@ class Supervisor:
             return
         # Saved before it is sent: a supervisor that adopts must not restart what it has stopped.
         self._file.become(State.STOPPING)
-        self._attempt.terminate()
+        if not self._is_suspended:
+            self._attempt.terminate()
+        # Told twice, the trainer would leave without its checkpoint.
+        self._is_suspended = False
+
+    def _suspend(self) -> None:
+        """End the trainer, but not the run: whoever supervises it next goes on with it.
+
+        The state stays what it is until the trainer has ended: were we killed before, the next
+        supervisor would adopt a trainer that is leaving, and start it again.
+        """
+        say("suspended: the trainer is ended, the run is not")
+        self._is_suspended = True
+        self._stop_deadline = time.monotonic() + self._tuning.stop_grace
+        if self._attempt is not None:
+            self._attempt.terminate()
 
     def _start_when_due(self) -> None:
-        if self._file.has_ended or time.monotonic() < self._due:
+        if self._file.has_ended or self._is_suspended or time.monotonic() < self._due:
             return
         self._lock = self._take_lock(0.0) if self._lock is None else self._lock
         if self._lock is None:
@@ -218,11 +279,12 @@ class Supervisor:
         self._file.become(
             State.STARTING,
             attempt=number,
-            restarts=self._file.value.restarts + (number > 1),
+            restarts=self._file.value.restarts + (number > 1 and not self._is_restarting),
             stalls=self._file.value.stalls + (self._stall is not None),
             exit_reason=None,
         )
-        self._stall = None
+        self._stall = self._restart = None
+        self._is_killed = False
         try:
             self._attempt = Attempt.start(self._run, self._spec, number, self._lock)
         except OSError as error:
@@ -242,12 +304,15 @@ class Supervisor:
             self._file.become(State.RUNNING)
         if self._stop_deadline is None:
             self._watch_for_stall(attempt)
-            return
-        if time.monotonic() >= self._stop_deadline:
-            if not self._is_killed:
-                say("the trainer has not stopped in time: killing its group")
-            self._is_killed = True
-            attempt.kill()
+            self._see_to_restart(attempt)
+        elif time.monotonic() >= self._stop_deadline:
+            self._kill(attempt)
+
+    def _kill(self, attempt: Attempt) -> None:
+        if not self._is_killed:
+            say("the trainer has not stopped in time: killing its group")
+        self._is_killed = True
+        attempt.kill()
 
     def _watch_for_stall(self, attempt: Attempt) -> None:
         """Say what a trainer that stands still is doing, and end it: it is started again."""
@@ -283,16 +348,47 @@ class Supervisor:
         if self._stall is not None and self._stop_deadline is None:
             # How it died then is our own doing.
             ending = replace(ending, said=self._stall)
+        elif self._is_restarting:
+            ending = replace(ending, said=self._why_restarted())
         self._attempt = None
+        if self._is_suspended and not ending.is_finished:
+            self._file.become(State.BACKING_OFF, trainer=None, exit_reason=_SUSPENDED)
+            return
         self._judge(ending, lines)
+
+    @property
+    def _is_restarting(self) -> bool:
+        """The trainer's end was asked for by a control, and by nothing else."""
+        return self._restart is not None and self._stall is None and self._stop_deadline is None
+
+    def _why_restarted(self) -> str:
+        control = self._restart
+        if control is None:
+            return ""
+        where = "" if control.restart_from is None else f" from checkpoint {control.restart_from}"
+        return f"to start again{where}, as revision {control.revision} asks"
+
+    def _restart_checkpoint(self, newest: int) -> int:
+        control = self._restart
+        back = None if control is None else control.restart_from
+        return newest if back is None else min(newest, back)
 
     def _judge(self, ending: Ending, lines: tuple[str, ...] = ()) -> None:
         """Enter the state that follows from how the attempt ended."""
         newest = newest_checkpoint(self._run)
         has_progress = newest > self._checkpoint
-        self._failures = failures_in_a_row(self._failures, new_checkpoint=has_progress)
-        self._checkpoint = newest
-        verdict = judge(ending, stop_asked=self._stop_deadline is not None, failures=self._failures)
+        if self._is_restarting:
+            # What is saved again on the way is progress again.
+            self._failures, self._checkpoint = 0, self._restart_checkpoint(newest)
+        else:
+            self._failures = failures_in_a_row(self._failures, new_checkpoint=has_progress)
+            self._checkpoint = newest
+        verdict = judge(
+            ending,
+            stop_asked=self._stop_deadline is not None,
+            failures=self._failures,
+            restart_asked=self._is_restarting,
+        )
         seen = Exit(
             self._file.value.attempt,
             utc_now(),
@@ -303,7 +399,8 @@ class Supervisor:
         )
         before = tuple(replace(exit_, lines=()) for exit_ in self._file.value.exits)
         if verdict.state == State.BACKING_OFF:
-            pause = backoff_seconds(self._failures, random.random())
+            is_at_once = self._is_restarting
+            pause = 0.0 if is_at_once else backoff_seconds(self._failures, random.random())
             self._due = time.monotonic() + pause * self._tuning.backoff_scale
         self._file.become(
             verdict.state,
@@ -311,6 +408,16 @@ class Supervisor:
             exits=(*before, seen)[-_KEPT_EXITS:],
             exit_reason=verdict.reason,
         )
+
+    def _tell_manager(self) -> None:
+        self._manager.alive()
+        state = self._file.value
+        because = f": {state.exit_reason}" if state.exit_reason else ""
+        self._manager.status(f"Attempt {state.attempt} {state.state.replace('_', ' ')}{because}")
+        # Also where the first attempt died at once: what is up is that somebody sees to it.
+        if not self._is_up and not self._file.has_ended:
+            self._is_up = True
+            self._manager.ready()
 
     def _sleep(self) -> None:
         if self._file.has_ended:
@@ -342,24 +449,33 @@ def spawn(run: RunDir) -> int:
 def main(arguments: list[str]) -> int:
     """Supervise the run that `arguments` names; the process's exit code."""
     arguments = detached.detach_if_asked(arguments)
+    # systemd's watchdog ends a loop that stands still by SIGABRT: its log tells where it stood.
+    faulthandler.enable()
     if len(arguments) != 1:
         say("usage: python -P -m maxrl_ops.supervisor RUN_DIR")
         return _CONFIGURATION
     try:
-        return _supervise(RunDir(Path(arguments[0]).absolute()))
+        run = RunDir(Path(arguments[0]).absolute())
+        return _supervise(run, Notifier.take(os.environ, os.getpid()))
     except locks.LockHeldError as error:
         message, code = str(error), _IN_USE
     except (SettingError, DocumentError) as error:
-        message, code = str(error), _CONFIGURATION
+        message = str(error)
+        code = _CONFIGURATION_OF_SERVICE if is_service(os.environ) else _CONFIGURATION
     except FileNotFoundError as error:
         message, code = f"{error.filename}: {error.strerror}", _NOT_FOUND
     except OSError as error:
         message, code = f"{error.filename or 'the run'}: {error.strerror or error}", _NOT_UP
+    except Exception:  # noqa: BLE001 - whatever it is, it is no failure of the run
+        traceback.print_exc()
+        return _BUG
     say(f"supervisor: {message}")
     return code
 
 
-def _supervise(run: RunDir) -> int:
+def _supervise(run: RunDir, manager: Notifier) -> int:
+    if not is_run_name(run.name):
+        raise DocumentError(f"{run.path}: {run.name!r} is no run's name")
     tuning = Tuning.of(os.environ)
     spec = RunSpec.load(run)
     # Held until this process ends, however it does.
@@ -367,8 +483,9 @@ def _supervise(run: RunDir) -> int:
     state = _state_before(run)
     if state.state in ENDED:
         say(f"supervisor: {run.name} has {state.state} already; a new run can continue it")
+        manager.ready()
         return _FAILED if state.state == State.FAILED else _OK
-    return Supervisor(run, spec, state, tuning).supervise()
+    return Supervisor(run, spec, state, tuning, manager).supervise()
 
 
 def _state_before(run: RunDir) -> SupervisorState:

@@ -151,12 +151,22 @@ def _check_space(run: RunDir, policy: Policy) -> None:
 def _prune(run: RunDir, kept: Collection[int]) -> None:
     best_one = best(run)
     for checkpoint in complete(run)[:-_KEPT]:
-        if checkpoint.iteration in kept or checkpoint == best_one:
-            continue
-        # The marker goes first: a half-deleted checkpoint must not look complete.
-        (checkpoint.path / CHECKPOINT_MARKER).unlink()
-        shutil.rmtree(checkpoint.path, ignore_errors=True)
+        if checkpoint.iteration not in kept and checkpoint != best_one:
+            _drop(checkpoint)
     clear_leftovers(run)
+
+
+def drop_beyond(run: RunDir, iteration: int) -> None:
+    """Drop the checkpoints after `iteration`, so that a run resumes there."""
+    for checkpoint in reversed(complete(run)):
+        if checkpoint.iteration > iteration:
+            _drop(checkpoint)
+
+
+def _drop(checkpoint: Checkpoint) -> None:
+    # The marker goes first: a half-deleted checkpoint must not look complete.
+    (checkpoint.path / CHECKPOINT_MARKER).unlink()
+    shutil.rmtree(checkpoint.path, ignore_errors=True)
 
 
 def clear_leftovers(run: RunDir) -> None:

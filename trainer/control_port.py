@@ -26,7 +26,7 @@ from maxrl_ops.wire.record import Change, ControlApplied, ControlRejected
 from maxrl_ops.wire.rundir import RunDir
 from maxrl_ops.wire.settings import SETTINGS, SettingError, to_text
 from trainer.objectives import OBJECTIVES
-from trainer.tasks.base import Task
+from trainer.tasks.base import Scale
 
 Echo = ControlApplied | ControlRejected
 # The planned switch is published once in a run, whoever is killed in between.
@@ -50,23 +50,37 @@ class ControlPort:
         is_paused: Whether the run is to wait until another control lets it go on.
         wants_checkpoint: Whether what came last asks for one; whoever saves it takes that back.
         wants_stop: Whether this attempt is to end at the boundary; a resumed one is not.
+        wants_restart: The control by which this attempt is to end, so that another begins at an
+            earlier checkpoint; None where there is none.
     """
 
     def __init__(
         self,
         run: RunDir,
-        task: Task,
+        scale: Scale,
         initial: TrainingState,
         resumed_from: int,
         hand_over: HandOver | None = None,
+        going_back: Control | None = None,
+        fixed: Mapping[str, str] | None = None,
     ) -> None:
-        """Take over what was applied up to `resumed_from`; `hand_over` is what a schedule plans."""
-        self._run, self._task, self._hand_over = run, task, hand_over
+        """Take over what was applied up to `resumed_from`.
+
+        `hand_over` is what a schedule plans; `going_back` the restart that this attempt answers;
+        `fixed` names what this trainer cannot change, or do (restart_from), and why.
+        """
+        self._run, self._scale, self._hand_over = run, scale, hand_over
+        self._fixed = fixed or {}
         self._recorded = read_applied(run.applied)
         self.state = initial
         self.revision = 0
         self.is_paused = self.wants_checkpoint = self.wants_stop = False
+        self.wants_restart: Control | None = None
         self._seen = 0
+        self._going_back = going_back
+        if going_back is not None:
+            # What was applied behind the checkpoint is void.
+            self._recorded = [each for each in self._recorded if each.iteration <= resumed_from]
         for applied in self._recorded:
             if applied.iteration <= resumed_from:
                 self._take_over(applied)
@@ -82,6 +96,8 @@ class ControlPort:
 
     def at_boundary(self, iteration: int) -> list[Echo]:
         """Bring `state` to what holds from `iteration` on; what the log must say about it."""
+        if self._going_back is not None:
+            return [self._go_back(self._going_back, iteration), *self.poll(iteration)]
         replayed = [applied for applied in self._recorded if applied.iteration == iteration]
         is_past = not self._recorded or iteration > self._recorded[-1].iteration
         if is_past and self._hand_over is not None and iteration == self._hand_over.after + 1:
@@ -89,6 +105,13 @@ class ControlPort:
         echoes = [self._use(applied) for applied in ([] if is_past else replayed)]
         # A pause that nobody had ended yet goes on.
         return echoes + self.poll(iteration) if is_past or self.is_paused else echoes
+
+    def _go_back(self, control: Control, iteration: int) -> Echo:
+        """Apply the control that this attempt began with."""
+        self._going_back = None
+        applied = Applied(control.revision, iteration, control.state, None, control.lifecycle)
+        append_applied(self._run.applied, applied)
+        return self._use(applied)
 
     def poll(self, iteration: int) -> list[Echo]:
         """What control/ asks for beyond all that is known, in force from `iteration` on."""
@@ -148,38 +171,64 @@ class ControlPort:
             for revision in sorted(rejections)
         ]
         if found.newest is not None:
-            findings.insert(0, self._judge(found.newest, iteration))
+            answer = self._judge(found.newest, iteration)
+            if answer.rejected is None and answer.lifecycle == "restart_from":
+                # The attempt that begins at the checkpoint answers it.
+                self.wants_restart = found.newest
+                return []
+            findings.insert(0, answer)
         for applied in findings:
             append_applied(self._run.applied, applied)
         return findings
 
     def _judge(self, control: Control, iteration: int) -> Applied:
-        why = self._objection(control)
+        why = _objection(control, self._scale, self.state) or self._cannot(control)
         if why is not None:
             lifecycle = "pause" if self.is_paused else "run"
             return Applied(control.revision, iteration, self.state, why, lifecycle)
         return Applied(control.revision, iteration, control.state, None, control.lifecycle)
 
-    def _objection(self, control: Control) -> str | None:
-        """Why `control` cannot be used, or None."""
-        if control.lifecycle == "restart_from":
-            return "lifecycle restart_from: this trainer cannot go back while it runs"
-        wanted = control.state
-        if wanted.objective not in OBJECTIVES:
-            return f"objective {wanted.objective!r} is not one of {', '.join(OBJECTIVES)}"
-        low, high = self._task.threshold_bounds
-        threshold = wanted.correctness_threshold
-        if threshold != self.state.correctness_threshold and not low <= threshold <= high:
-            return (
-                f"correctness_threshold {number(threshold)} is outside the task's bounds "
-                f"{number(low)} to {number(high)}"
-            )
-        for key in ("weight_temperature", "n_samples", "learning_rate"):
-            try:
-                SETTINGS[key].parse(to_text(getattr(wanted, key)), key)
-            except SettingError as error:
-                return str(error)
+    def _cannot(self, control: Control) -> str | None:
+        for key, why in self._fixed.items():
+            if key == "restart_from":
+                if control.lifecycle == key:
+                    return f"{key}: {why}"
+            elif getattr(control.state, key) != getattr(self.state, key):
+                return f"{key} {getattr(control.state, key)}: {why}"
         return None
+
+
+def _objection(control: Control, scale: Scale, in_force: TrainingState) -> str | None:
+    """Why `control` cannot be used, or None."""
+    if control.restart_from is not None and control.restart_from < 0:
+        return f"restart_from {control.restart_from}: there is nothing before iteration 0"
+    wanted = control.state
+    if wanted.objective not in OBJECTIVES:
+        return f"objective {wanted.objective!r} is not one of {', '.join(OBJECTIVES)}"
+    low, high = scale.threshold_bounds
+    threshold = wanted.correctness_threshold
+    if threshold != in_force.correctness_threshold and not low <= threshold <= high:
+        return (
+            f"correctness_threshold {number(threshold)} is outside the task's bounds "
+            f"{number(low)} to {number(high)}"
+        )
+    for key in ("weight_temperature", "n_samples", "learning_rate"):
+        try:
+            SETTINGS[key].parse(to_text(getattr(wanted, key)), key)
+        except SettingError as error:
+            return str(error)
+    return None
+
+
+def restart_asked(run: RunDir, scale: Scale, initial: TrainingState) -> Control | None:
+    """The newest control, where it asks for a restart from a checkpoint and has no answer yet."""
+    answers = read_applied(run.applied)
+    answered = max((applied.revision for applied in answers), default=0)
+    newest = read_newest(run.control, above=answered).newest
+    if newest is None or newest.lifecycle != "restart_from":
+        return None
+    in_force = answers[-1].state if answers else initial
+    return newest if _objection(newest, scale, in_force) is None else None
 
 
 def _changes(before: TrainingState, after: TrainingState) -> tuple[Change, ...]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -23,7 +23,7 @@ from trainer import checkpoint
 from trainer.advice import Advice
 from trainer.batch import describe, judge, solved, terms_of
 from trainer.config import Config
-from trainer.control_port import ControlPort, HandOver
+from trainer.control_port import ControlPort, HandOver, restart_asked
 from trainer.difficulty import CANDIDATES, Difficulty
 from trainer.errors import ExitCode, TrainerError
 from trainer.evaluate import evaluate
@@ -41,34 +41,12 @@ from trainer.run_log import RunLog
 from trainer.sampler import sample
 from trainer.samples_file import append_samples
 from trainer.seeds import derive_seed, repeat_exactly, seed_everything
+from trainer.stopwatch import Stopwatch
 from trainer.tasks.base import Prompt, Task
 from trainer.update import StepOptions, UpdateResult, train_step
 
 # How soon a paused run sees that it is to go on.
 _PAUSE_POLL_SECONDS = 0.25
-
-
-@dataclass(slots=True)
-class Stopwatch:
-    """Wall time by phase, in seconds, telling the supervisor each phase as it begins."""
-
-    run: RunDir
-    iteration: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    _phase: str = "load"
-    _since: float = field(default_factory=time.monotonic)
-
-    def enter(self, phase: str) -> None:
-        """End the current phase and begin `phase`."""
-        self.book()
-        self._phase = phase
-        Heartbeat(phase, self.iteration, utc_now()).save(self.run)
-
-    def book(self) -> None:
-        """Count the time since the phase began, or was last booked, as the phase's."""
-        now = time.monotonic()
-        self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + now - self._since
-        self._since = now
 
 
 class Trainer:
@@ -97,6 +75,9 @@ class Trainer:
         repeat_exactly(device)
         task.prepare()
         checkpoint.clear_leftovers(self.run_dir)
+        back = restart_asked(self.run_dir, task, config.initial)
+        if back is not None:
+            checkpoint.drop_beyond(self.run_dir, back.restart_from or 0)
         resumed = checkpoints.newest(self.run_dir)
         self._identity = {"task": task.name, "reward": config.reward, "seed": str(config.seed)}
         if resumed is not None:
@@ -138,7 +119,9 @@ class Trainer:
         self._saved = resumed.iteration if resumed else None
         planned = HandOver(config.hand_over_to, config.hand_over_after)
         self._hand_over = planned if config.schedule == "hybrid" else None
-        self.control = ControlPort(self.run_dir, task, config.initial, self.done, self._hand_over)
+        self.control = ControlPort(
+            self.run_dir, task, config.initial, self.done, self._hand_over, back
+        )
         log.write(self._header(attempt, device_name, resumed.iteration if resumed else None))
         if resumed is not None and resumed.seconds is not None and not log.tells_of(resumed):
             # Killed between saving it and saying so.
@@ -207,6 +190,10 @@ class Trainer:
             self._evaluate(0)
         for iteration in range(self.done + 1, self.config.iterations + 1):
             self._obey(iteration)
+            if (back := self.control.wants_restart) is not None:
+                # Nothing of this is wanted any more: no checkpoint.
+                self.log.write(RunEnded("stopped", f"to go back to {back.restart_from}"))
+                return ExitCode.STOPPED
             if self._is_to_stop():
                 self._save(self.done)
                 self.log.write(RunEnded("stopped", f"after iteration {self.done}"))
@@ -238,7 +225,8 @@ class Trainer:
 
     def _is_to_stop(self) -> bool:
         """By a signal, or by a control: without a supervisor nobody else heeds that."""
-        return self._stop_requested() or self.control.wants_stop
+        asked = self.control.wants_stop or self.control.wants_restart is not None
+        return asked or self._stop_requested()
 
     def _save_as_asked(self) -> None:
         if self.control.wants_checkpoint:

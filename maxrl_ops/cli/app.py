@@ -141,6 +141,46 @@ def start(ctx: typer.Context, **options: Any) -> int:
     return run_start(options, ctx.meta.get(OWN_COMMAND))
 
 
+@app.command(epilog="Example: maxrl-ops attach --log ~/verl/train.log --name big")
+def attach(
+    log: Annotated[
+        str, typer.Option(metavar="FILE", help="What the trainer writes; it may not be there yet.")
+    ],
+    dialect: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Its format; by default found out from its lines."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The run's name; by default the file's.")
+    ] = None,
+    job: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The group it belongs to.")
+    ] = None,
+) -> int:
+    """Look at a log that somebody else's trainer writes, as if it were a run of ours.
+
+    Status, metrics, history and suggestions; nothing is ever changed or written there. Formats:
+    guide, nanochat_rl, trl, verl, openrlhf, prime_rl, nanochat, jsonl, and those that other
+    packages add.
+    """
+    from maxrl_ops.cli.attach import attach as run_attach  # noqa: PLC0415
+
+    return run_attach(log, dialect, name, job)
+
+
+@app.command(epilog="Example: maxrl-ops detach big")
+def detach(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The run's name.")],
+) -> int:
+    """Look at an attached log no more.
+
+    What was read of it stays in the history, and in status.
+    """
+    from maxrl_ops.cli.attach import detach as run_detach  # noqa: PLC0415
+
+    return run_detach(name)
+
+
 @app.command(epilog="Example: maxrl-ops stop rust-1")
 def stop(
     name: RunName = None,
@@ -357,16 +397,37 @@ def daemon(
         str | None,
         typer.Option(metavar="HOST:PORT", help="Where /metrics is. [default: 127.0.0.1:9478]"),
     ] = None,
+    tls_cert: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Serve https with this certificate (PEM).")
+    ] = None,
+    tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="And its key.")] = None,
+    client_ca: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Answer only clients with a certificate of this CA."),
+    ] = None,
+    insecure_listen: Annotated[
+        bool,
+        typer.Option("--insecure-listen", help="Serve others than this host without TLS."),
+    ] = False,
     stop: Annotated[bool, typer.Option("--stop", help="End the one that runs.")] = False,
 ) -> int:
     """Look after every run: export metrics, keep the history, and decide.
 
     It runs in the foreground; `start` brings one up in the background where none runs, unless
-    MAXRL_OPS_NO_DAEMON is set. MAXRL_OPS_LISTEN gives the address too. Runs go on without it.
+    MAXRL_OPS_NO_DAEMON is set. Runs go on without it. An address that is not loopback takes TLS or
+    --insecure-listen. The environment gives the same: MAXRL_OPS_LISTEN, MAXRL_OPS_TLS_CERT,
+    MAXRL_OPS_TLS_KEY, MAXRL_OPS_CLIENT_CA, MAXRL_OPS_INSECURE_LISTEN.
     """
     from maxrl_ops.cli.daemon import daemon as run_daemon  # noqa: PLC0415
 
-    return run_daemon(listen, is_stop=stop)
+    flags = {
+        "listen": listen,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "client_ca": client_ca,
+        "insecure_listen": insecure_listen,
+    }
+    return run_daemon(flags, is_stop=stop)
 
 
 @app.command(epilog="Example: maxrl-ops doctor")
@@ -384,7 +445,7 @@ def doctor(
 
 
 export = typer.Typer(
-    help="Write files for the world outside: a run's best model, Prometheus's configuration.",
+    help="Write files for the world outside: a run's best model, Prometheus's files, units.",
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -423,6 +484,23 @@ def export_prometheus(
     from maxrl_ops.cli.export_prometheus import export_prometheus as run_export  # noqa: PLC0415
 
     return run_export(to, runbooks)
+
+
+@export.command("systemd", epilog="Example: sudo maxrl-ops export systemd --to /etc")
+def export_systemd(
+    to: Annotated[str, typer.Option(metavar="DIR", help="/etc, or where you look at them first.")],
+    user: Annotated[
+        str, typer.Option(metavar="NAME", help="Whom daemon and runs run as; made where missing.")
+    ] = "maxrl",
+) -> int:
+    """Write systemd units for this host: the daemon's, one for runs, their user and directories.
+
+    They name this installation's Python and the home: MAXRL_OPS_HOME, else /var/lib/maxrl-ops.
+    Where they are installed for a home, start begins its runs as units.
+    """
+    from maxrl_ops.cli.export_systemd import export_systemd as run_export  # noqa: PLC0415
+
+    return run_export(to, user)
 
 
 @app.command(epilog="Example: maxrl-ops verify sum.rs reverse.rs")

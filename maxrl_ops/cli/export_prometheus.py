@@ -13,7 +13,7 @@ from maxrl_ops.cli.finding import home
 from maxrl_ops.daemon_file import running
 from maxrl_ops.wire.rundir import replace
 
-_DEFAULT_TARGET = "127.0.0.1:9478"
+_DEFAULT_URL = "http://127.0.0.1:9478/metrics"
 
 
 def export_prometheus(to: str, runbooks: str | None) -> int:
@@ -29,8 +29,10 @@ def export_prometheus(to: str, runbooks: str | None) -> int:
     rules = prometheus_files.rules(runbooks or pages.as_uri())
     replace(target / prometheus_files.RULES_FILE, rules.encode())
     daemon = running(home())
-    scraped = _DEFAULT_TARGET if daemon is None else urlsplit(daemon.metrics).netloc
-    replace(target / "prometheus.yml", prometheus_files.configuration(scraped).encode())
+    url = urlsplit(_DEFAULT_URL if daemon is None else daemon.metrics)
+    scraped = url.netloc
+    configuration = prometheus_files.configuration(scraped, is_tls=url.scheme == "https")
+    replace(target / "prometheus.yml", configuration.encode())
     sys.stdout.write(
         f"{target}: prometheus.yml scrapes {scraped}, {prometheus_files.RULES_FILE} has "
         f"{len(ALERTS)} alerts\n"

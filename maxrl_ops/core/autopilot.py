@@ -186,6 +186,7 @@ def _apply(
     """Other values are in force; a revision that was answered before is being replayed."""
     before = state.in_force
     state.in_force = before.after(event.changes)
+    state.set_rate(event.iteration)
     known = state.in_force.known()
     is_new = event.revision > state.revision
     if is_new:
@@ -231,7 +232,8 @@ def _try(
         if rung_id(suggestion) in state.taken:
             state.taken.remove(rung_id(suggestion))
     state.suggested = {}
-    if "objective" in was:
+    # A restart during a warm-up begins with the warm-up's objective again.
+    if "objective" in was and "restart_from" not in ({} if decision is None else decision.changes):
         state.warm_up = None
         if rung == "warm_up":
             state.warm_up = WarmUp(str(was["objective"]), event.iteration)

@@ -84,6 +84,8 @@ def _objections(
 ) -> Iterator[Objection]:
     """What stands against a change by that rule now, the cheapest to find out first."""
     yield from _of_the_run(state)
+    if mode_of(state, rule, policy) is Mode.OFF:
+        yield "off", lambda: "its mode is off"
     if rule.name in state.frozen:
         yield "frozen", lambda: "a change of its was taken back, it makes no other in this run"
     if any(decision.rule == rule.name for decision in state.suggested.values()):
@@ -113,7 +115,8 @@ def _limits(
         yield "budget", lambda: f"{state.decided} changes were made, that is all a run gets"
     left = None if state.target_iterations is None else state.target_iterations - at
     if left is not None and rule.goes_back:
-        left += at - (state.held_out.best() or at)
+        best = state.held_out.best()
+        left += 0 if best is None else at - best
     if left is not None and left < limits.least_left:
         yield "late", lambda: f"{left} iterations are left, {limits.least_left} are needed"
 
@@ -157,7 +160,9 @@ def _unsaid(refusals: list[str]) -> list[str]:
 
 
 def _unless_reversal(state: State, plan: Plan, policy: Policy) -> Plan | str:
-    """No rule takes back what was changed a moment ago."""
+    """No rule takes back what was changed a moment ago, but for a run that goes back itself."""
+    if "restart_from" in plan.changes:
+        return plan
     since = state.iteration - policy.limits.oscillation
     for moved in state.moved:
         back = moved.key in plan.changes and plan.changes[moved.key] == moved.was
@@ -214,6 +219,8 @@ def _put_back(state: State, time: str | None, policy: Policy) -> Decision | None
     because = f"revision {harm.trial.revision} did harm: {harm.judged.because}; it is put back"
     evidence: dict[str, Scalar] = {"harmful_revision": harm.trial.revision, **harm.judged.evidence}
     mode = mode_of(state, rule, policy)
+    if mode is Mode.OFF:
+        return None
     return _of(state, harm.trial.rule, PUT_BACK, mode, was, evidence, because, time)
 
 

@@ -49,9 +49,14 @@ class Trial:
 
     @property
     def may_be_put_back(self) -> bool:
-        """A person's change is theirs, and what was put back, or planned to return, stays."""
-        planned = self.rung in {"put_back", "return"}
-        return self.rule is not None and not planned and None not in self.was.values()
+        """A person's change is theirs; what was put back, or planned to return, stays.
+
+        A restart is none that could be: the learning rate before it is the one that the run had
+        come to harm under.
+        """
+        if self.rule is None or self.rung is None or self.rung.startswith("restart_"):
+            return False
+        return self.rung not in {"put_back", "return"} and None not in self.was.values()
 
 
 def before(rows: Rows, policy: Policy) -> Before | None:

@@ -27,16 +27,19 @@ class Prediction:
     Attributes:
         kept: Samples of an iteration that are learned from now, and then.
         effective: Effective samples of a group now, and then.
+        is_whole: Nothing that the change bears on is untold.
     """
 
     kept: tuple[float, float] | None = None
     effective: tuple[float, float] | None = None
+    is_whole: bool = True
 
     @property
     def is_nothing(self) -> bool:
-        """Everything that can be told stays as it is."""
+        """Everything stays as it is; what cannot be told may change."""
         told = [pair for pair in (self.kept, self.effective) if pair is not None]
-        return bool(told) and all(abs(b - a) <= _NOTHING * max(abs(a), 1e-9) for a, b in told)
+        stays = all(abs(b - a) <= _NOTHING * max(abs(a), 1e-9) for a, b in told)
+        return self.is_whole and bool(told) and stays
 
     def evidence(self) -> dict[str, Scalar]:
         """As a decision carries it."""
@@ -69,9 +72,11 @@ def predict(
     ratio = float(new) / samples if samples and isinstance(new, int | float) else 1.0
     if "n_samples" in changes and not samples:
         return Prediction()
+    effective = _effective(records, in_force, changes, ratio)
     return Prediction(
         _kept(records, in_force, changes.get("correctness_threshold"), ratio),
-        _effective(records, in_force, changes, ratio),
+        effective,
+        is_whole=effective is not None or "weight_temperature" not in changes,
     )
 
 

@@ -351,9 +351,10 @@ def algorithm_of(objective: str | None) -> Algorithm | None:
 
 
 def restart_after_collapse(situation: Situation) -> Plan | str:
-    """COLLAPSE's."""
-    collapse = situation.policy.collapse
-    return _restart(situation, collapse.learning_rate_factor, situation.state.iteration)
+    """COLLAPSE's: what was saved after the best window is not trusted."""
+    state = situation.state
+    newest = state.peaks[-1][0] if state.peaks else state.iteration
+    return _restart(situation, situation.policy.collapse.learning_rate_factor, newest)
 
 
 def restart_after_nonfinite(situation: Situation) -> Plan | str:
@@ -363,20 +364,22 @@ def restart_after_nonfinite(situation: Situation) -> Plan | str:
 
 
 def _restart(situation: Situation, factor: float, newest: int) -> Plan | str:
-    """From the best checkpoint, more carefully; without evaluations from the newest one allowed."""
+    """From the best checkpoint, more carefully; without evaluations from the newest one allowed.
+
+    A rate that is lower still led to that checkpoint? Then it was raised since, and is taken again.
+    """
     state = situation.state
     rate = state.in_force.learning_rate
     if rate is None or not math.isfinite(rate):
         return "the log does not tell the learning rate"
     best = state.held_out.best()
     if best is None:
-        saved = [n for n in state.held_out.saved if n <= newest]
-        if not saved:
-            return "no checkpoint was saved"
-        best = max(saved)
-    wanted = short(rate * factor)
+        best = max((n for n in state.held_out.saved if n <= newest), default=0)
+    led_to_it = state.rate_at(best)
+    wanted = short(rate * factor if led_to_it is None else min(rate * factor, led_to_it))
+    whence = f"checkpoint {best}" if best else "the model that it began with"
     return Plan(
         {"learning_rate": wanted, "lifecycle": "restart_from", "restart_from": best},
-        f"it goes back to checkpoint {best}, with learning rate {wanted:g} instead of {rate:g}",
+        f"it goes back to {whence}, with learning rate {wanted:g} instead of {rate:g}",
         {"checkpoint": best, "learning_rate": rate},
     )

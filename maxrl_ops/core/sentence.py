@@ -1,5 +1,6 @@
 """One sentence for a person about one run: what it is, how it goes, and what comes next."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,10 +19,22 @@ def describe(run: "RunSnapshot") -> str:
     if hacking is not None:
         sentence = f"{hacking}; {sentence}"
     parts = [sentence, run.autopilot]
+    if run.log is not None and run.dialect is None and run.state != "waiting":
+        parts.append(
+            "Its log's format is not known (yet): attach it again with --dialect if it stays so."
+        )
     # Without a daemon the journal does not tell of it.
     if run.rejection is not None and run.last_decision is None:
         parts.append(f"The trainer rejected control {run.acknowledged_revision}: {run.rejection}.")
     return " ".join(part for part in parts if part)
+
+
+def looking_after(states: Mapping[str, int], problem: str | None) -> str:
+    """What a daemon does, in one sentence, such as `Looking after 1 run: 1 running`."""
+    count = sum(states.values())
+    told = ", ".join(f"{states[state]} {state.replace('_', ' ')}" for state in sorted(states))
+    runs = f"{count} run{'' if count == 1 else 's'}: {told}" if count else "no run"
+    return f"Looking after {runs}{f'; {problem}' if problem else ''}."
 
 
 def duration(seconds: float) -> str:
@@ -124,7 +137,23 @@ def _orphaned(run: "RunSnapshot") -> str:
         return (
             f"The supervisor of this run is gone, its trainer goes on unwatched; {_progress(run)}."
         )
-    return f"The supervisor of this run is gone, and nothing trains; it was at {_where(run)}."
+    return (
+        f"The supervisor of this run is gone, and nothing trains; it was at {_where(run)}"
+        f"{_because(run)}."
+    )
+
+
+def _waiting(run: "RunSnapshot") -> str:
+    return f"Waiting for {run.log}, which is not there."
+
+
+def _silent(run: "RunSnapshot") -> str:
+    age = "" if run.age_seconds is None else f" for {duration(run.age_seconds)}"
+    return f"Its log has told nothing{age}; {_progress(run)}."
+
+
+def _detached(run: "RunSnapshot") -> str:
+    return f"Detached; {_progress(run)}."
 
 
 def _unknown(run: "RunSnapshot") -> str:
@@ -142,6 +171,9 @@ _WORDS = {
     "failed": _failed,
     "stopped": _stopped,
     "supervisor_gone": _orphaned,
+    "waiting": _waiting,
+    "silent": _silent,
+    "detached": _detached,
 }
 
 

@@ -77,14 +77,15 @@ class HeldOut:
         below: How many running lay clearly below it.
         newest: The last one.
         pass_at_1: By iteration, of those evaluations a checkpoint may still be saved with.
-        saved: Iterations of the checkpoints that the trainer keeps: the best, and the newest two.
+        saved: Iterations of the checkpoints that the trainer keeps: the best, and the newest two;
+            and 0, which needs none: the model that the run began with.
     """
 
     first: Evaluated | None = None
     below: int = 0
     newest: Evaluated | None = None
     pass_at_1: dict[int, float] = field(default_factory=dict)
-    saved: list[int] = field(default_factory=list)
+    saved: list[int] = field(default_factory=lambda: [0])
 
     def evaluate(self, event: Evaluated, errors: float) -> None:
         """Take an evaluation in; `errors` standard errors below the first one are clear."""
@@ -104,8 +105,8 @@ class HeldOut:
         """A checkpoint is complete."""
         if iteration not in self.saved:
             self.saved.append(iteration)
-        best = self.best()
-        self.saved = sorted(n for n in self.saved if n == best or n in sorted(self.saved)[-2:])
+        best, newest = self.best(), sorted(self.saved)[-2:]
+        self.saved = sorted(n for n in self.saved if n in {0, best, *newest})
         kept = {*self.saved, iteration}
         self.pass_at_1 = {n: p for n, p in self.pass_at_1.items() if n in kept or n > iteration}
 
@@ -116,7 +117,7 @@ class HeldOut:
 
     def rewind(self, first: int) -> None:
         """Without what came behind the checkpoint before iteration `first`."""
-        self.saved = [n for n in self.saved if n < first]
+        self.saved = [n for n in self.saved if n < max(first, 1)]
         self.pass_at_1 = {n: p for n, p in self.pass_at_1.items() if n < first}
         self.below = 0
         if self.first is not None and self.first.iteration >= first:
@@ -145,6 +146,7 @@ class State:
         peaks: (iteration, lower bound of correctness) of each new highest of the run.
         held_out: Evaluations and checkpoints.
         skipped: Iterations whose update was not finite, the newest ones.
+        rates: (iteration, learning rate in force from it on).
         streaks: For how many iterations in a row each rule's condition has held.
         firing: Rules that fire.
         evaluated: How often each rule came to a verdict; never goes down.
@@ -182,6 +184,7 @@ class State:
     peaks: list[tuple[int, float]] = field(default_factory=list)
     held_out: HeldOut = field(default_factory=HeldOut)
     skipped: list[int] = field(default_factory=list)
+    rates: list[tuple[int, float]] = field(default_factory=list)
     streaks: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     firing: set[str] = field(default_factory=set)
     evaluated: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -210,6 +213,19 @@ class State:
         self.hand_over_to = header.hand_over_to if is_adaptive else None
         self.began_with = header.objective if is_adaptive else None
         self.in_force = InForce.at_start(header)
+        self.set_rate(self.iteration + 1)
+
+    def set_rate(self, iteration: int) -> None:
+        """Another learning rate may be in force from `iteration` on."""
+        rate = self.in_force.learning_rate
+        if rate is not None and (not self.rates or self.rates[-1][1] != rate):
+            self.rates.append((iteration, rate))
+
+    def rate_at(self, checkpoint: int) -> float | None:
+        """The learning rate that led to a checkpoint; to the first, the one that led away."""
+        return next(
+            (rate for since, rate in reversed(self.rates) if since <= max(checkpoint, 1)), None
+        )
 
     def rewind(self, first: int) -> None:
         """Forget the iterations from `first` on; a verdict must stand again."""
@@ -231,6 +247,7 @@ class State:
         del self.peaks[bisect_left(self.peaks, (first, -1.0)) :]
         self.held_out.rewind(first)
         self.skipped = [n for n in self.skipped if n < first]
+        self.rates = [(n, rate) for n, rate in self.rates if n < first]
         self.no_verdict()
         self.looks_again = {}
 

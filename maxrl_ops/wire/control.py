@@ -283,7 +283,24 @@ def append_applied(path: Path, applied: Applied) -> None:
 
 
 def read_applied(path: Path) -> list[Applied]:
-    """All whole lines in order; a torn one was never used and does not count."""
+    """What stands, in order: a torn line was never used, and a restart voids what lay behind it.
+
+    Voided are the lines before a restart's that hold for its iteration, or a later one.
+    """
+    found = list[Applied]()
+    for applied in _read_lines(path):
+        if applied.lifecycle == "restart_from" and applied.rejected is None:
+            found = [each for each in found if each.iteration < applied.iteration]
+        found.append(applied)
+    return found
+
+
+def newest_answered(path: Path) -> int:
+    """The highest revision that was ever applied or rejected, 0 before the first."""
+    return max((applied.revision for applied in _read_lines(path)), default=0)
+
+
+def _read_lines(path: Path) -> list[Applied]:
     try:
         with open_regular(path) as file:
             lines = file.read().split(b"\n")

@@ -240,6 +240,10 @@ def test_a_rung_that_would_change_nothing_is_skipped_and_costs_nothing() -> None
     state, said = drive([started, *calm, *wild])
     (decision,) = decisions(said)
     assert decision.rung == "objective"
+    # What the log does not tell of may change something: half and double are all it tells.
+    unequal = replace(started, weight_temperature=1.5)
+    (other,) = decisions(drive([unequal, *calm, *wild])[1])
+    assert other.changes == {"weight_temperature": 2.0}
     assert decision.evidence["skipped"] == (
         "n_samples: n_samples is 32 already; weight_temperature: it would change nothing"
     )
@@ -305,13 +309,60 @@ def test_held_out_evaluations_below_the_first_are_a_collapse_too() -> None:
     assert decision.changes["restart_from"] == 0
 
 
-def test_a_run_without_a_checkpoint_cannot_go_back() -> None:
-    _, said = drive([PLAIN, *steady(1, 100, 44), *steady(101, 130, 6)])
+def test_low_leaves_a_run_that_may_have_fallen_to_collapse() -> None:
+    """LOW's change would have to settle, and to cool down, before COLLAPSE could act."""
+    events: list[Input] = [PLAIN, evaluated(0, 0.4), *steady(1, 20, 10), evaluated(20, 0.2)]
+    empty = steady(21, 40, 10, n_correct=0)
+    _, said = drive([*events, *empty])
+    assert ("LOW", "fallen") in holds(said)
     assert not decisions(said)
-    refused = next(
-        o for o in said if isinstance(o, Hold) and o.rule == "COLLAPSE" and o.key == "no remedy"
-    )
-    assert "no checkpoint was saved" in refused.because
+    _, said = drive([*events, *empty, evaluated(40, 0.1), *steady(41, 50, 10)])
+    assert taken(said) == [("COLLAPSE", "restart_1")]
+
+
+def test_without_an_evaluation_it_goes_back_to_before_the_fall() -> None:
+    """What was saved since is fallen too; the model that the run began with needs no saving."""
+    events: list[Input] = [PLAIN, *steady(1, 100, 44), *steady(101, 110, 6)]
+    late = [CheckpointSaved(110, 0.1), *steady(111, 130, 6)]
+    (decision,) = decisions(drive([*events, *late])[1])
+    assert decision.changes["restart_from"] == 0
+    assert "the model that it began with" in decision.because
+    events.insert(20, CheckpointSaved(19, 0.1))
+    (decision,) = decisions(drive([*events, *late])[1])
+    assert decision.changes["restart_from"] == 19
+
+
+def test_a_rate_that_was_raised_since_is_taken_back_whole() -> None:
+    events: list[Input] = [PLAIN, evaluated(0, 0.4), *steady(1, 60, 44), evaluated(60, 0.7)]
+    events.append(CheckpointSaved(60, 0.1))
+    raised = ControlApplied(1, 61, (Change("learning_rate", "0.003", "0.0001"),))
+    state, said = drive([*events, raised, *steady(61, 100, 4)])
+    (decision,) = decisions(said)
+    assert decision.changes == {
+        "learning_rate": 1e-4,
+        "lifecycle": "restart_from",
+        "restart_from": 60,
+    }
+    back = ControlApplied(2, 61, (Change("lifecycle", "restart_from", "run"),))
+    header_ = replace(PLAIN, attempt=2, resumed_from=60)
+    state, said = fold([Published(decision.intent, 2, 100), header_, back], state)
+    assert state.in_flight == []
+    state, said = fold(steady(61, 120, 44), state)
+    assert not decisions(said)
+
+
+def test_a_restart_is_never_put_back() -> None:
+    """The rate before it is the one that the run came to harm under."""
+    events: list[Input] = [PLAIN, evaluated(0, 0.4), *steady(1, 60, 44), evaluated(60, 0.7)]
+    events.append(CheckpointSaved(60, 0.1))
+    state, said = fold([*events, *steady(61, 100, 6)])
+    (decision,) = decisions(said)
+    changes = (Change("learning_rate", "3e-05", "0.0001"),)
+    started = replace(PLAIN, attempt=2, resumed_from=60)
+    state, _ = fold([Published(decision.intent, 1, 100), started], state)
+    state, said = fold([ControlApplied(1, 61, changes), *steady(61, 102, 20)], state)
+    assert [o.verdict for o in said if isinstance(o, Judged)] == ["harmed"]
+    assert not decisions(said)
 
 
 @pytest.mark.parametrize("how", ["update", "loss", "gradient"])
@@ -399,7 +450,7 @@ def test_a_change_that_did_none_stays(after: int, verdict: str) -> None:
 
 def test_a_persons_change_is_judged_and_never_put_back() -> None:
     applied = ControlApplied(1, 101, (Change("n_samples", "4", "8"),))
-    _, said = drive([PLAIN, *steady(1, 100), applied, *steady(101, 141, 20)])
+    _, said = drive([PLAIN, *steady(1, 100), applied, *steady(101, 141, 32)])
     assert [o.verdict for o in said if isinstance(o, Judged)] == ["harmed"]
     assert not [d for d in decisions(said) if d.rung == "put_back"]
 

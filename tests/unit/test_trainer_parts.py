@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from maxrl_ops.wire.settings import SettingError
 from trainer.advice import Advice
 from trainer.batch import Sample, describe, judge, terms_of
 from trainer.config import load_config
-from trainer.control_port import ControlPort, Echo, HandOver
+from trainer.control_port import ControlPort, Echo, HandOver, restart_asked
 from trainer.evaluate import pass_at_k, summarise
 from trainer.reward import PROFILES
 from trainer.sampler import Completion
@@ -370,13 +371,68 @@ def test_a_stop_ends_this_attempt_and_not_the_next(run: RunDir) -> None:
     assert not again.wants_stop
 
 
-def test_what_the_trainer_cannot_do_is_rejected(run: RunDir) -> None:
+def go_back(run: RunDir, revision: int, restart_from: int, state: TrainingState) -> None:
+    control = Control(
+        revision,
+        revision - 1,
+        state,
+        "rule:COLLAPSE",
+        "test",
+        "now",
+        "restart_from",
+        restart_from=restart_from,
+    )
+    publish(run.control, control)
+
+
+def test_a_restart_ends_this_attempt_and_the_next_begins_with_it(run: RunDir) -> None:
+    wish(run, 1, n_samples=8)
+    first = port(run)
+    first.at_boundary(3)
+    wish(run, 2, n_samples=16)
+    first.at_boundary(9)
+    slower = replace(first.state, learning_rate=1e-4)
+    go_back(run, 3, 5, slower)
+    assert first.at_boundary(12) == []
+    assert first.wants_restart is not None
+    assert len(read_applied(run.applied)) == 2
+
+    back = restart_asked(run, TASK, STATE)
+    assert back is not None
+    again = ControlPort(run, TASK, STATE, 5, going_back=back)
+    # What held at the checkpoint; then the restart's own, whole: revision 2 is part of it.
+    assert (again.state.n_samples, again.revision) == (8, 1)
+    [echo] = again.at_boundary(6)
+    assert isinstance(echo, ControlApplied)
+    assert (echo.revision, echo.iteration) == (3, 6)
+    assert {(c.key, c.value, c.was) for c in echo.changes} == {
+        ("n_samples", "16", "8"),
+        ("learning_rate", "0.0001", "0.0003"),
+        ("lifecycle", "restart_from", "run"),
+    }
+    assert [again.at_boundary(n) for n in (7, 8, 9)] == [[], [], []]
+    assert again.state == slower
+
+    # Killed later: what it had applied before it went back is void, at iteration 9 too.
+    assert restart_asked(run, TASK, STATE) is None
+    last = port(run, resumed_from=5)
+    assert (last.state.n_samples, last.at_boundary(6)) == (8, [echo])
+    assert [last.at_boundary(n) for n in (7, 8, 9)] == [[], [], []]
+    assert (last.state, port(run, resumed_from=7).state) == (slower, slower)
+
+
+@pytest.mark.parametrize(
+    ("restart_from", "changes"), [(-1, {}), (5, {"n_samples": 99_999}), (5, {"objective": "x"})]
+)
+def test_a_restart_that_cannot_be_is_rejected(
+    run: RunDir, restart_from: int, changes: dict[str, Any]
+) -> None:
     control = port(run)
-    live(run, 1, "restart_from", replace(STATE, n_samples=8))
-    [echo] = control.at_boundary(3)
+    go_back(run, 1, restart_from, replace(STATE, **changes))
+    assert restart_asked(run, TASK, STATE) is None
+    [echo] = control.at_boundary(9)
     assert isinstance(echo, ControlRejected)
-    assert "restart_from" in echo.reason
-    assert control.state == STATE
+    assert (control.wants_restart, control.state) == (None, STATE)
 
 
 def test_a_corrupt_control_is_skipped_and_the_one_below_it_used(run: RunDir) -> None:

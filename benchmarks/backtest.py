@@ -1,4 +1,4 @@
-"""`python -m benchmarks.backtest`: CPU seconds of `maxrl-ops backtest` for a million lines of a log.
+"""`python -m benchmarks.backtest`: CPU seconds of `backtest` for a million lines of a log.
 
 The whole process counts: Python's start, parsing, the rules, printing. A healthy run, whose
 correctness and gradients are drawn anew for every iteration, as our trainer writes it and as the
@@ -92,7 +92,7 @@ _KINDS: dict[str, tuple[Block, float]] = {
 
 def _write(path: Path, block: Block) -> tuple[int, int]:
     """A log of so many lines; iterations, and lines a block."""
-    lots = random.Random(7)  # noqa: S311 - no secret
+    lots = random.Random(7)
     each = render(block(1, lots)).count("\n")
     count = _LINES // each
     with path.open("w") as file:
@@ -104,7 +104,7 @@ def _write(path: Path, block: Block) -> tuple[int, int]:
 def _cpu_seconds(log: Path) -> float:
     words = [sys.executable, "-m", "maxrl_ops", "backtest", str(log), "--policy", "guide", "--json"]
     before = os.times()
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - ours
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
     after = os.times()
     spent = after.children_user + after.children_system
     return spent - before.children_user - before.children_system

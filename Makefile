@@ -28,6 +28,7 @@ bench: install system-bench $(PEERS)/.installed ## Measure ourselves, and beside
 	@$(BIN)/python -m benchmarks.resume
 	@$(BIN)/python -m benchmarks.log_to_store
 	@$(BIN)/python -m benchmarks.scrape
+	@$(BIN)/python -m benchmarks.backtest
 	@$(BIN)/python -m benchmarks.objectives
 	@$(BIN)/python -m benchmarks.autopilot
 	@$(BIN)/python -m benchmarks.trainer_vs_trl --peer-python $(PEERS)/bin/python

@@ -13,7 +13,7 @@ from maxrl_ops.cli import layers, preflight, supervising
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.finding import home, journal, named
-from maxrl_ops.cli.new_run import check_job, check_name, create
+from maxrl_ops.cli.new_run import check_job, check_name, check_no_secret, create
 from maxrl_ops.core.policy import Mode
 from maxrl_ops.core.printable import one_line
 from maxrl_ops.core.snapshot import RunSnapshot
@@ -37,6 +37,7 @@ def start(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
         raise CommandError("nothing stands after --: give the command to run")
     if options["name"] is not None:
         check_name(options["name"])
+    check_no_secret(command or ())
     job, mode = check_job(options["job"]), _mode(options["mode"])
     settings = _settings(options)
     if command is None:

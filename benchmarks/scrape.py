@@ -78,7 +78,7 @@ def _view(name: str) -> RunView:
         name,
         history,
         totals,
-        autopilot.State(evaluated={"LOW": 30}, taken=("LOW.threshold",), changed_at=1),
+        autopilot.State(evaluated={"NONFINITE": 50}, taken=("LOW.threshold",), changed_at=1),
         TailView(lines=1200, bytes=40_000, last_read=1.7e9),
         decisions={("LOW", "applied"): 1, ("LOW", "held"): 1},
         decided_at={"LOW": 1.7e9},
@@ -116,7 +116,7 @@ def _row(count: int) -> str:
     try:
         text = scrape()
         wall, cpu = _measured(scrape)
-        _, anew = _measured(lambda: lines_of(run_samples(replace(views[0], pending=0))))
+        _, anew = _measured(lambda: lines_of(run_samples(replace(views[0], state="paused"))))
     finally:
         server.close()
     lines = [line for line in text.splitlines() if not line.startswith(b"#")]

@@ -4,6 +4,7 @@ Expressions name metrics of signals.py only; a test holds them against that tabl
 state exists only while the state holds, so that `== 1` after one reads as "is".
 """
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -22,7 +23,8 @@ class Alert:
 
     Attributes:
         name: Also its runbook's.
-        expr: PromQL; true while there is something wrong.
+        expr: PromQL, true while there is something wrong; but every length of time has its unit,
+            also where PromQL wants a number of seconds.
         minutes: For so long it must be true.
         summary: One line; a template of Prometheus, which knows `$labels` and `$value`.
     """
@@ -32,6 +34,31 @@ class Alert:
     minutes: int
     severity: Severity
     summary: str
+
+    def promql(self, times: float = 1.0) -> str:
+        """The expression, with every length of time multiplied."""
+        return _LENGTH.sub(lambda found: _length(found, times), self.expr)
+
+    def held_seconds(self, times: float = 1.0) -> int:
+        """For how long the expression must be true, likewise multiplied."""
+        return _seconds(60 * self.minutes * times) if self.minutes else 0
+
+
+_LENGTH = re.compile(r"(?P<before>[\[:]|offset )?\b(?P<count>\d+)(?P<unit>[smhd])\b")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def _length(found: "re.Match[str]", times: float) -> str:
+    before = found["before"] or ""
+    seconds = int(found["count"]) * _UNITS[found["unit"]]
+    if before and times == 1.0:
+        return found[0]
+    # PromQL's own notation behind a bracket, a colon, an offset; elsewhere seconds.
+    return f"{before}{_seconds(seconds * times)}{'s' if before else ''}"
+
+
+def _seconds(exact: float) -> int:
+    return max(1, round(exact))
 
 
 SCRAPE_JOB = "maxrl-ops"
@@ -60,7 +87,7 @@ ALERTS = (
     _critical(
         "TailLoopStuck",
         2,
-        "time() - maxrl_ops_last_tick_timestamp_seconds > 60",
+        "time() - maxrl_ops_last_tick_timestamp_seconds > 60s",
         "The maxrl-ops daemon {{ $labels.instance }} has not gone round its runs for "
         "{{ $value | humanizeDuration }}.",
     ),
@@ -70,13 +97,13 @@ ALERTS = (
         # The mean over the run's life: a rate over a window is NaN when nothing happens in it.
         "time() - maxrl_train_last_iteration_timestamp_seconds > clamp_min(5 * "
         "maxrl_train_iteration_duration_seconds_sum / "
-        f"maxrl_train_iteration_duration_seconds_count, 600) and {_RUNNING}",
+        f"maxrl_train_iteration_duration_seconds_count, 600s) and {_RUNNING}",
         f"{_RUN} has made no iteration for {{{{ $value | humanizeDuration }}}}.",
     ),
     _critical(
         "NeverStarted",
         1,
-        "time() - maxrl_job_start_timestamp_seconds > 2700 unless "
+        "time() - maxrl_job_start_timestamp_seconds > 45m unless "
         "maxrl_train_last_iteration_timestamp_seconds and "
         'on (job_name, run, instance) maxrl_job_state{state=~"starting|running|backing_off"} == 1',
         f"{_RUN} was started {{{{ $value | humanizeDuration }}}} ago and has made no iteration.",
@@ -122,6 +149,14 @@ ALERTS = (
         f"maxrl_job_control_revision > maxrl_job_acknowledged_revision and {_RUNNING}",
         f"{_RUN} has not answered control {{{{ $value }}}} for a quarter of an hour.",
     ),
+    _critical(
+        "RulesNotEvaluated",
+        5,
+        "sum without (algorithm) (increase(maxrl_train_iterations_total[30m])) > 5 and "
+        "sum without (rule) (increase(maxrl_rule_evaluations_total[30m])) == 0",
+        f"{_RUN} has made {{{{ $value | humanize }}}} iterations in half an hour that no rule has "
+        "judged.",
+    ),
     _warning(
         "CorrectnessLow",
         5,
@@ -129,10 +164,10 @@ ALERTS = (
         f"{_RUN}: fewer than half of the samples are correct, and that is certain.",
     ),
     _warning(
-        "GradientSpike",
-        5,
-        "maxrl_train_grad_norm > 10 * avg_over_time(maxrl_train_grad_norm[6h] offset 15m)",
-        f"{_RUN}: the gradient's norm is {{{{ $value | humanize }}}}, ten times its usual one.",
+        "LossUnstable",
+        1,
+        'maxrl_rule_firing{rule="UNSTABLE"} == 1',
+        f"{_RUN}: the gradient's norm leaves its own past, by spikes or by drift.",
     ),
     _warning(
         "AlgorithmFlapping",
@@ -143,7 +178,7 @@ ALERTS = (
     _warning(
         "CheckpointStale",
         10,
-        f"time() - maxrl_job_last_checkpoint_timestamp_seconds > 21600 and {_RUNNING}",
+        f"time() - maxrl_job_last_checkpoint_timestamp_seconds > 6h and {_RUNNING}",
         f"{_RUN} saved its last checkpoint {{{{ $value | humanizeDuration }}}} ago.",
     ),
     _warning(
@@ -176,9 +211,55 @@ ALERTS = (
     _warning(
         "ApprovalPending",
         0,
-        "sum without (rule, outcome) "
-        '(increase(maxrl_rule_decisions_total{outcome="suggested"}[1h])) > 0',
-        f"{_RUN}: the autopilot suggests a change.",
+        "maxrl_job_pending_approvals > 0",
+        f"{_RUN}: {{{{ $value }}}} suggestions of the autopilot wait for a word.",
+    ),
+    _warning(
+        "RewardHackingSuspected",
+        5,
+        'maxrl_rule_firing{rule="REWARD HACKING"} == 1',
+        f"{_RUN}: the reward seems to be had without the work.",
+    ),
+    _warning(
+        "NoLearning",
+        5,
+        'maxrl_rule_firing{rule="NO LEARNING"} == 1',
+        f"{_RUN}: no gradient, or figures that do not move: nothing is learned.",
+    ),
+    _warning(
+        "Escalated",
+        0,
+        "maxrl_rule_ladder_exhausted == 1",
+        f"{_RUN}: the rule {{{{ $labels.rule }}}} fires and has no remedy left.",
+    ),
+    _warning(
+        "AutopilotFrozen",
+        60,
+        "maxrl_ops_autopilot_frozen == 1",
+        "The autopilot of {{ $labels.instance }} has been frozen for an hour: it mends nothing.",
+    ),
+    _warning(
+        "DiskLow",
+        5,
+        "maxrl_ops_home_free_bytes / maxrl_ops_home_size_bytes < 0.4 and "
+        "(maxrl_ops_home_free_bytes / maxrl_ops_home_size_bytes < 0.05 or "
+        "predict_linear(maxrl_ops_home_free_bytes[6h], 1d) < 0)",
+        "{{ $value | humanizePercentage }} of the disk of {{ $labels.instance }} are left, or "
+        "fewer than none in a day's time.",
+    ),
+    _warning(
+        "OutOfMemory",
+        0,
+        "maxrl_job_last_exit_out_of_memory == 1 and on (job_name, run, instance) "
+        "(sum without (reason) (increase(maxrl_job_restarts_total[6h])) > 0 or "
+        'maxrl_job_state{state="failed"} == 1)',
+        f"{_RUN}: memory ran out, and the trainer was ended.",
+    ),
+    _warning(
+        "ConfigReloadFailed",
+        0,
+        "maxrl_ops_config_last_reload_successful == 0",
+        "The daemon {{ $labels.instance }} could not read its policy, and goes by the last one.",
     ),
     Alert(
         "CorrectnessHigh",

@@ -7,6 +7,7 @@ torch nor typer.
 
 import errno
 import faulthandler
+import gc
 import math
 import os
 import select
@@ -16,9 +17,13 @@ import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 from maxrl_ops import __version__, detached, locks, processes, supervisor, systemd
+from maxrl_ops.attached import log_of
+from maxrl_ops.core.attached import DETACHED, state_of_attached
 from maxrl_ops.core.policy import Policy
+from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.run_state import State
 from maxrl_ops.core.sentence import looking_after
 from maxrl_ops.core.snapshot import DAMAGED, SUPERVISOR_GONE, state_of
@@ -30,7 +35,7 @@ from maxrl_ops.metrics_server import Server, serve
 from maxrl_ops.notify import Notifier, is_service
 from maxrl_ops.own_log import say
 from maxrl_ops.run_metrics import run_samples
-from maxrl_ops.run_reader import Life, heartbeat_of, life_of
+from maxrl_ops.run_reader import Life, age_of, heartbeat_of, life_of
 from maxrl_ops.run_view import view_of
 from maxrl_ops.run_watch import RunWatch, Stamp, stamp_of
 from maxrl_ops.settings import Home
@@ -49,12 +54,16 @@ _RETRY_SECONDS = 5.0
 _REVIVE_SECONDS = 30.0
 # How long the loop may stand still before /healthz says so.
 _STANDSTILL_SECONDS = 15.0
+# What a log is made into refers to nothing in circles: looking for such after each 700 objects
+# took a seventh of the time.
+_COLLECTIONS = (20_000, 50, 100)
 # How long an ended run's series stay: for a last scrape, and for whoever looks why it failed.
 _GRACE_SECONDS = {
     State.FINISHED: 3600.0,
     State.STOPPED: 3600.0,
     State.FAILED: 86_400.0,
     SUPERVISOR_GONE: 86_400.0,
+    DETACHED: 3600.0,
 }
 _OK, _CONFIGURATION, _IN_USE, _NOT_UP = 0, 2, 4, 5
 # EX_CONFIG of sysexits.h: systemd does not start us again until a person has.
@@ -75,8 +84,9 @@ class _Seen:
         revived_at: When its supervisor was spawned anew last (monotonic seconds).
         lines: Its series.
         shown_as: What they were made of, beside its log and history.
-        done_as: Stamps of run.json and state.json of a run that is over, taken in whole, and its
-            series gone; None for any other.
+        done_as: Stamps of run.json and state.json, and of an attached log, of a run that is over,
+            taken in whole, and its series gone; None for any other.
+        attached_log: The log of an attached run.
     """
 
     run: RunDir
@@ -87,7 +97,8 @@ class _Seen:
     state: str = State.STARTING
     looked_at: float = -_LOOK_SECONDS
     revived_at: float = -math.inf
-    done_as: tuple[Stamp | None, Stamp | None] | None = None
+    done_as: tuple[Stamp | None, ...] | None = None
+    attached_log: Path | None = None
     lines: Lines = field(default_factory=dict)
     shown_as: object = None
 
@@ -201,13 +212,13 @@ class Daemon:
     def _turn_of(self, seen: _Seen, now: float) -> bool:
         has_news = now - seen.looked_at >= _LOOK_SECONDS
         if seen.done_as is not None:
-            if not has_news or seen.done_as == _stamps(seen.run):
+            if not has_news or seen.done_as == _stamps(seen):
                 return False
             # Another run stands under its name, or a supervisor took it up again.
             seen.done_as = None
         if seen.watch is not None and seen.watch.is_replaced():
             seen.watch, has_news = None, True
-        stamps = _stamps(seen.run)
+        stamps = _stamps(seen)
         if has_news:
             _look(seen, now)
             _revive(seen, now)
@@ -217,6 +228,7 @@ class Daemon:
                 seen.done_as = stamps
                 return False
             seen.watch = RunWatch(seen.run, spec, self._store, self._policy)
+            _look(seen, now)
         is_busy = seen.watch.tick(is_over=seen.is_over)
         if (is_busy or has_news) and not seen.watch.is_catching_up:
             self._describe(seen, seen.watch, is_busy=is_busy)
@@ -234,8 +246,11 @@ class Daemon:
 
     def _has_taken_in(self, run: RunDir, spec: RunSpec) -> bool:
         """The history holds the whole log: hundreds of old runs are not folded at every start."""
+        if run.detached.exists():
+            return True
         place, _ = self._store.place(self._store.run(spec.name, spec.created, spec.job_name))
-        return run.log.exists() and place.offset >= run.log.stat().st_size
+        log = log_of(run, spec)
+        return log.exists() and place.offset >= log.stat().st_size
 
     def _set_back(self, seen: _Seen, problem: str) -> None:
         """Forget what is in memory, which may be ahead of the history, and try again later."""
@@ -263,8 +278,15 @@ def _spec_of(run: RunDir) -> RunSpec:
 def _look(seen: _Seen, now: float) -> None:
     """See what the run is doing."""
     seen.life, seen.looked_at = life_of(seen.run), now
+    spec = _spec_of(seen.run)
+    if spec.is_attached:
+        seen.attached_log = log_of(seen.run, spec)
+        history = seen.watch.history if seen.watch is not None else RunHistory()
+        age = age_of(seen.attached_log)
+        seen.state = state_of_attached(history, age, is_detached=seen.life.is_detached)
+        return
     seen.state = state_of(
-        _spec_of(seen.run).created,
+        spec.created,
         seen.life.state,
         heartbeat_of(seen.run),
         datetime.now(UTC),
@@ -302,8 +324,10 @@ def _revive(seen: _Seen, now: float) -> None:
     say(f"{seen.run.name}: its supervisor is dead, its trainer lives: pid {pid} adopts it")
 
 
-def _stamps(run: RunDir) -> tuple[Stamp | None, Stamp | None]:
-    return stamp_of(run.spec), stamp_of(run.state)
+def _stamps(seen: _Seen) -> tuple[Stamp | None, ...]:
+    run = seen.run
+    own = stamp_of(run.spec), stamp_of(run.detached) or stamp_of(run.state)
+    return own if seen.attached_log is None else (*own, stamp_of(seen.attached_log))
 
 
 def _is_past(seen: _Seen) -> bool:
@@ -311,7 +335,8 @@ def _is_past(seen: _Seen) -> bool:
     if seen.state not in _GRACE_SECONDS or (seen.life is not None and seen.life.trainer_alive):
         return False
     run = seen.run
-    stamps = [stamp for path in (run.spec, run.state, run.log) if (stamp := stamp_of(path))]
+    told = (run.spec, run.state, run.detached, seen.attached_log or run.log)
+    stamps = [stamp for path in told if (stamp := stamp_of(path))]
     newest = max((stamp.mtime_ns for stamp in stamps), default=0)
     return time.time() - newest / 1e9 > _GRACE_SECONDS[seen.state]
 
@@ -358,6 +383,8 @@ def _who_runs(home: Home) -> str:
 
 
 def _serve_home(home: Home, where: Listening, manager: Notifier) -> int:
+    gc.freeze()
+    gc.set_threshold(*_COLLECTIONS)
     store = Store(home.history)
     signals = StopSignals()
     exporter = Exporter()

@@ -34,6 +34,8 @@ class Scene:
         runs: The lines of each run.
         states: How many runs are in which state.
         last_tick: When the loop went round last, in seconds since the epoch; None before.
+        is_frozen: The autopilot of this host may change nothing; None where nobody can say.
+        is_reloaded: The policy that was read last is in force; None where none can be read.
         host: Of the machine.
     """
 
@@ -42,6 +44,8 @@ class Scene:
     last_tick: float | None = None
     version: str = ""
     host: HostView = field(default_factory=HostView)
+    is_frozen: bool | None = None
+    is_reloaded: bool | None = None
 
 
 class Exporter:
@@ -128,4 +132,10 @@ def _own(scene: Scene) -> list[Sample]:
         samples.append(Sample("maxrl_ops_runs", (label(state),), count))
     if scene.last_tick is not None:
         samples.append(Sample("maxrl_ops_last_tick_timestamp_seconds", (), scene.last_tick))
+    for name, is_so in (
+        ("maxrl_ops_autopilot_frozen", scene.is_frozen),
+        ("maxrl_ops_config_last_reload_successful", scene.is_reloaded),
+    ):
+        if is_so is not None:
+            samples.append(Sample(name, (), float(is_so)))
     return [*samples, *scene.host.samples()]

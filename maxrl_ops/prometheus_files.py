@@ -15,24 +15,24 @@ _ENCRYPTED = """\
 """
 
 
-def rules(runbooks: str, scale: float = 1.0) -> str:
+def rules(runbooks: str, times: float = 1.0) -> str:
     """The rule file, YAML.
 
     Args:
         runbooks: Where the runbooks are: `runbook_url` is this, a slash, and `NAME.md`.
-        scale: Multiplies how long a condition must hold, for whoever wants to see one fire soon.
+        times: Multiplies every length of time, for whoever wants to see an alert fire soon.
     """
     lines = ["groups:", "  - name: maxrl-ops", "    rules:"]
     for alert in ALERTS:
-        lines += _rule(alert, runbooks.rstrip("/"), scale)
+        lines += _rule(alert, runbooks.rstrip("/"), times)
     return "\n".join(lines) + "\n"
 
 
-def _rule(alert: Alert, runbooks: str, scale: float) -> list[str]:
-    held = round(60 * alert.minutes * scale)
+def _rule(alert: Alert, runbooks: str, times: float) -> list[str]:
+    held = alert.held_seconds(times)
     return [
         f"      - alert: {alert.name}",
-        f"        expr: {_quoted(alert.expr)}",
+        f"        expr: {_quoted(alert.promql(times))}",
         *([f"        for: {held}s"] if held else []),
         "        labels:",
         f"          severity: {alert.severity}",

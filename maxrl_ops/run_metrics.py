@@ -4,15 +4,18 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 
 from maxrl_ops.core import autopilot
-from maxrl_ops.core.policy import Policy
-from maxrl_ops.core.rules import ALERTS, RULES
+from maxrl_ops.core.policy import Mode, Policy
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.totals import Totals, algorithm_of
 from maxrl_ops.wire.documents import SupervisorState
 from maxrl_ops.wire.record import Algorithm, IterationRecord
 
+MOST_SERIES = 60
+# The rule that is judged at every iteration: the others wait for a window, or have no say.
+JUDGED_ALWAYS = "NONFINITE"
 _LONGEST_LABEL = 200
 
 
@@ -84,15 +87,28 @@ _Figures = Iterator[tuple[str, tuple[str, ...], float | Buckets | None]]
 
 
 def run_samples(view: RunView) -> tuple[Sample, ...]:
-    """Every series of a run; what is not known is absent."""
+    """Every series of a run, MOST_SERIES at most; what is not known is absent.
+
+    What hardly any run tells comes last, the more urgent first: where there is no more room, it is
+    the rest of that which is missing.
+    """
     run = (label(view.job_name), label(view.name))
-    parts = (_learning(view), _counting(view), _job(view), _ruling(view), _tailing(view.tail))
-    return tuple(
-        Sample(name, (*run, *(label(text) for text in labels)), value)
-        for part in parts
-        for name, labels, value in part
-        if value is not None
-    )
+    plain = (_learning(view), _counting(view), _job(view), _tailing(view.tail), _judged(view))
+    rare = (_urgent(view), _decided(view), _seldom(view))
+    samples, room = [], MOST_SERIES
+    for name, labels, value in chain(*plain, *rare):
+        if value is None:
+            continue
+        room -= _series_of(value)
+        if room < 0:
+            break
+        samples.append(Sample(name, (*run, *(label(text) for text in labels)), value))
+    return tuple(samples)
+
+
+def _series_of(value: float | Buckets) -> int:
+    """A histogram shows two bounds, its count and its sum."""
+    return 4 if isinstance(value, Buckets) else 1
 
 
 def label(text: str) -> str:
@@ -160,11 +176,9 @@ def _counting(view: RunView) -> _Figures:
             yield "maxrl_train_iterations", (algorithm.value,), totals.iterations[algorithm.value]
     for outcome in ("correct", "incorrect"):
         yield "maxrl_train_samples", (outcome,), totals.samples[outcome]
-    yield from _of_the_rare("maxrl_train_samples", totals.samples, "unscored")
     for phase in ("sample", "verify", "update"):
         yield "maxrl_train_phase_duration_seconds", (phase,), totals.seconds[phase]
     yield "maxrl_train_nonfinite", ("loss",), totals.nonfinite["loss"]
-    yield from _of_the_rare("maxrl_train_nonfinite", totals.nonfinite, "grad_norm")
     yield "maxrl_train_tokens", (), totals.tokens
     durations = Buckets(tuple(totals.durations), totals.duration_sum)
     yield "maxrl_train_iteration_duration_seconds", (), durations
@@ -172,12 +186,6 @@ def _counting(view: RunView) -> _Figures:
         # Known from the moment on at which it may happen, and so counted from 0.
         if (changes := totals.algorithm_changes[before.value, after.value]) or before is now:
             yield "maxrl_job_algorithm_changes", (before.value, after.value), changes
-
-
-def _of_the_rare(metric: str, counts: Mapping[str, int], label: str) -> _Figures:
-    """What hardly any run ever counts: shown from its first time on, for want of room."""
-    if counts.get(label):
-        yield metric, (label,), counts[label]
 
 
 def _algorithm(view: RunView) -> Algorithm | None:
@@ -205,62 +213,71 @@ def _job(view: RunView) -> _Figures:
 def _supervised(supervisor: SupervisorState) -> _Figures:
     crashes = max(0, supervisor.restarts - supervisor.stalls)
     yield "maxrl_job_restarts", ("crash",), crashes
-    if supervisor.stalls:
-        # For want of room: hardly any run ever stalls.
-        yield "maxrl_job_restarts", ("stall",), supervisor.stalls
     if supervisor.exits:
         yield "maxrl_job_last_exit_code", (), supervisor.exits[-1].code
-        if "memory" in supervisor.exits[-1].reason:
-            yield "maxrl_job_last_exit_out_of_memory", (), 1
-
-
-def _ruling(view: RunView) -> _Figures:
-    state, rules = view.autopilot, _outspoken(view)
-    # Not every outcome of every rule from 0 on: most rules never decide anything in a run.
-    counts = {(rule, "applied"): 0 for rule in rules}
-    for (rule, outcome), count in {**counts, **view.decisions}.items():
-        yield "maxrl_rule_decisions", (rule, outcome), count
-    for rule in rules:
-        yield "maxrl_rule_evaluations", (rule,), state.evaluated.get(rule, 0)
-    for rule in {**dict.fromkeys(rules), **dict.fromkeys(sorted(state.firing))}:
-        yield "maxrl_rule_firing", (rule,), float(rule in state.firing)
-    for name, at in view.decided_at.items():
-        yield "maxrl_rule_last_decision_timestamp_seconds", (name,), at
-    for rule in sorted(state.firing):
-        if state.said.get(rule) == "no remedy":
-            yield "maxrl_rule_ladder_exhausted", (rule,), 1
-    if state.taken and state.changed_at is not None:
-        # Of the rule whose change all wait for.
-        left = state.changed_at + view.policy.limits.cooldown - state.iteration
-        rule = state.taken[-1].partition(".")[0]
-        yield "maxrl_rule_cooldown_remaining_iterations", (rule,), max(0, left)
-    yield "maxrl_job_pending_approvals", (), len(state.suggested) or None
-
-
-def _outspoken(view: RunView) -> list[str]:
-    """LOW, which tells that rules are judged at all, and those that have decided something.
-
-    Three zeros of every rule would be half of a run's series. Once in, a rule stays: its counters
-    may not come and go as it fires.
-    """
-    told = {"LOW", *(rule for rule, _ in view.decisions)}
-    if view.autopilot.hand_over_to is not None:
-        told.add("ADAPT")
-    names = [rule.name for rule in RULES] + [alert.name for alert in ALERTS]
-    return [name for name in names if name in told]
 
 
 def _tailing(tail: TailView) -> _Figures:
     yield "maxrl_tailer_lines", (), tail.lines
     yield "maxrl_tailer_bytes", (), tail.bytes
-    yield "maxrl_tailer_lost_bytes", (), tail.lost
-    # For want of room, those of few runs from their first time on.
-    yield "maxrl_tailer_rotations", (), tail.rotations or None
-    yield "maxrl_tailer_truncated_lines", (), tail.truncated or None
     yield "maxrl_tailer_lag_bytes", (), tail.lag
     yield "maxrl_tailer_last_read_timestamp_seconds", (), tail.last_read
-    for reason in tail.unparsed:
-        yield from _of_the_rare("maxrl_tailer_unparsed_lines", tail.unparsed, reason)
+
+
+def _judged(view: RunView) -> _Figures:
+    """That rules are judged at all, by one that needs no window; none is where they are off."""
+    if view.autopilot.mode is not Mode.OFF:
+        count = view.autopilot.evaluated.get(JUDGED_ALWAYS, 0)
+        yield "maxrl_rule_evaluations", (JUDGED_ALWAYS,), count
+        yield "maxrl_rule_firing", ("LOW",), float("LOW" in view.autopilot.firing)
+
+
+# --- What hardly any run tells --------------------------------------------------------------------
+
+
+def _urgent(view: RunView) -> _Figures:
+    """What alerts look at."""
+    state, supervisor = view.autopilot, view.supervisor
+    for rule in sorted(state.firing - {"LOW"}):
+        yield "maxrl_rule_firing", (rule,), 1
+    for rule in sorted(state.firing):
+        if state.said.get(rule) == "no remedy":
+            yield "maxrl_rule_ladder_exhausted", (rule,), 1
+    if supervisor is not None and supervisor.exits and "memory" in supervisor.exits[-1].reason:
+        yield "maxrl_job_last_exit_out_of_memory", (), 1
+    yield "maxrl_job_pending_approvals", (), len(state.suggested) or None
+    for reason, count in view.tail.unparsed.items():
+        yield "maxrl_tailer_unparsed_lines", (reason,), count or None
+
+
+def _decided(view: RunView) -> _Figures:
+    state = view.autopilot
+    decided = {rule for rule, outcome in view.decisions if outcome != "held"}
+    counts = {(rule, "applied"): 0 for rule in sorted(decided)}
+    for (rule, outcome), count in {**counts, **view.decisions}.items():
+        if outcome != "held":
+            yield "maxrl_rule_decisions", (rule, outcome), count
+    for rule, at in view.decided_at.items():
+        yield "maxrl_rule_last_decision_timestamp_seconds", (rule,), at
+    if state.taken and state.changed_at is not None:
+        # Of the rule whose change all wait for.
+        left = state.changed_at + view.policy.limits.cooldown - state.iteration
+        rule = state.taken[-1].partition(".")[0]
+        yield "maxrl_rule_cooldown_remaining_iterations", (rule,), max(0, left)
+    for (rule, outcome), count in view.decisions.items():
+        if outcome == "held":
+            yield "maxrl_rule_decisions", (rule, outcome), count
+
+
+def _seldom(view: RunView) -> _Figures:
+    """Counted from its first time on."""
+    totals, tail, supervisor = view.totals, view.tail, view.supervisor
+    yield "maxrl_train_nonfinite", ("grad_norm",), totals.nonfinite["grad_norm"] or None
+    yield "maxrl_job_restarts", ("stall",), (supervisor.stalls if supervisor else 0) or None
+    yield "maxrl_train_samples", ("unscored",), totals.samples["unscored"] or None
+    yield "maxrl_tailer_lost_bytes", (), tail.lost or None
+    yield "maxrl_tailer_rotations", (), tail.rotations or None
+    yield "maxrl_tailer_truncated_lines", (), tail.truncated or None
 
 
 def seconds_of(text: str | None) -> float | None:

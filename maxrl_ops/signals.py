@@ -125,9 +125,20 @@ _TABLE = (
     _gauge("maxrl_job_control_revision", "The newest control that was published."),
     _gauge("maxrl_job_acknowledged_revision", "The newest control that the trainer answered."),
     # The autopilot.
-    _counter("maxrl_rule_evaluations", "How often the rule came to a verdict.", "rule"),
-    _gauge("maxrl_rule_firing", "1 while the rule fires.", "rule"),
-    _counter("maxrl_rule_decisions", "Decisions and holds, by outcome.", "rule", "outcome"),
+    _counter(
+        "maxrl_rule_evaluations",
+        "How often the rule came to a verdict, of the one that is judged at every iteration.",
+        "rule",
+    ),
+    _gauge(
+        "maxrl_rule_firing", "1 while the rule fires; absent otherwise, but for LOW: 0.", "rule"
+    ),
+    _counter(
+        "maxrl_rule_decisions",
+        "Decisions by outcome, and how often a rule that fired was held.",
+        "rule",
+        "outcome",
+    ),
     _gauge("maxrl_rule_last_decision_timestamp_seconds", "When the rule decided last.", "rule"),
     _gauge(
         "maxrl_rule_ladder_exhausted",
@@ -157,6 +168,16 @@ _TABLE = (
     _gauge(
         "maxrl_ops_last_tick_timestamp_seconds",
         "When the daemon last went round all runs.",
+        is_per_run=False,
+    ),
+    _gauge(
+        "maxrl_ops_autopilot_frozen",
+        "1 while the autopilot of this host may change nothing.",
+        is_per_run=False,
+    ),
+    _gauge(
+        "maxrl_ops_config_last_reload_successful",
+        "Whether the policy in force is the one that was read last.",
         is_per_run=False,
     ),
     # The machine.

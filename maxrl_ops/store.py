@@ -270,8 +270,11 @@ class Store:
         return {(rule, outcome): count for rule, outcome, count in self._db.execute(query, (run,))}
 
     def held(self, run: int) -> dict[str, int]:
-        """How many holds were said, by rule."""
-        query = "SELECT rule, COUNT(*) FROM holds WHERE run = ? GROUP BY 1"
+        """How often a rule that fired was held, by rule; most rows tell that one did not fire."""
+        query = """
+            SELECT rule, COUNT(*) FROM holds
+            WHERE run = ? AND because LIKE rule || ' fires (%' GROUP BY 1
+        """
         return dict(self._db.execute(query, (run,)))
 
     def decided_at(self, run: int) -> dict[str, str | None]:

@@ -5,18 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from maxrl_ops.core.entry import Entry, changes_of, decision_sentence
+from maxrl_ops.core.expected import EXPECTED
 from maxrl_ops.core.snapshot import RunSnapshot
 from maxrl_ops.report.chart import Band, Chart, Dots, Line, Mark, Point, share
 from maxrl_ops.report.curves import WINDOW, Curves, Smooth
 from maxrl_ops.report.page import charts, facts, listing, page, section, table, text
 from maxrl_ops.wire.documents import Exit
 from maxrl_ops.wire.logformat import number, percent
-
-# The guide's expectations: iteration, from, to.
-EXPECTED = {
-    "GRPO": ((100, 0.60, 0.70), (500, 0.75, 0.85), (1000, 0.85, 0.95)),
-    "MaxRL": ((50, 0.75, 0.85), (100, 0.85, 0.95), (500, 0.95, 0.99)),
-}
 
 
 @dataclass(frozen=True, slots=True)

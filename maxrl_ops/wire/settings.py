@@ -132,6 +132,19 @@ SETTINGS: Mapping[str, Setting] = {
         Setting(
             "use_maxrl", "USE_MAXRL", "true or false", _boolean, "Train with MaxRL, or with GRPO."
         ),
+        _choice("engine", ("native", "trl"), "Whose loop trains: ours, or Hugging Face TRL's."),
+        _pattern(
+            "engine_config",
+            r"[^\x00-\x1f]+",
+            "a TOML file",
+            "TRL's arguments, key = value, and a table [lora] of peft's.",
+        ),
+        _setting(
+            "launch",
+            "a program and its arguments",
+            _command_line,
+            "What starts the trainer: torchrun --nproc-per-node 2, accelerate launch, srun ...",
+        ),
         _choice("objective", OBJECTIVE_NAMES, "The exact formula of the loss."),
         _choice("schedule", SCHEDULES, "Keep the objective, or begin with GRPO and hand over."),
         _integer("hand_over_after", 1, 10_000_000, "Iterations of GRPO before a hybrid's MaxRL."),

@@ -42,6 +42,26 @@ def decisions(name: str, values: str) -> tuple[str, str]:
     return series("maxrl_rule_decisions_total", values, labels)
 
 
+def firing(rule: str) -> tuple[str, str]:
+    return series("maxrl_rule_firing", "1x500", f'{RUN},rule="{rule}"')
+
+
+def iterated(values: str) -> tuple[str, str]:
+    return series("maxrl_train_iterations_total", values, f'{RUN},algorithm="MaxRL"')
+
+
+def judged(values: str) -> tuple[str, str]:
+    return series("maxrl_rule_evaluations_total", values, f'{RUN},rule="NONFINITE"')
+
+
+def disk(free: str) -> list[tuple[str, str]]:
+    """The room left on a disk of 100 GB."""
+    return [
+        series("maxrl_ops_home_free_bytes", free, HERE),
+        series("maxrl_ops_home_size_bytes", "100000000000x500", HERE),
+    ]
+
+
 # One value a minute; of each alert what it is to fire on, and what resembles that and is well.
 UP = series("up", "1x500", HERE)
 ITERATED = "maxrl_train_last_iteration_timestamp_seconds"
@@ -96,12 +116,45 @@ CASES: dict[str, tuple[list[tuple[str, str]], list[tuple[str, str]]]] = {
         ],
     ),
     "CorrectnessLow": (
-        [series("maxrl_rule_firing", "1x500", f'{RUN},rule="LOW"')],
-        [series("maxrl_rule_firing", "1x500", f'{RUN},rule="ADAPT"')],
+        [firing("LOW")],
+        [firing("ADAPT"), series("maxrl_rule_firing", "0x500", f'{RUN},rule="LOW"')],
     ),
-    "GradientSpike": (
-        [series("maxrl_train_grad_norm", "1x488 50x12")],
-        [series("maxrl_train_grad_norm", "1x488 5x12")],
+    "LossUnstable": ([firing("UNSTABLE")], [firing("LOW")]),
+    "RulesNotEvaluated": (
+        [iterated("0+10x500"), judged("100x500")],
+        # In mode off nobody judges, and nothing tells how often.
+        [iterated("0+10x500")],
+    ),
+    "RewardHackingSuspected": ([firing("REWARD HACKING")], [firing("LOW")]),
+    "NoLearning": ([firing("NO LEARNING")], [firing("LOW")]),
+    "Escalated": (
+        [series("maxrl_rule_ladder_exhausted", "1x500", f'{RUN},rule="LOW"')],
+        [firing("LOW")],
+    ),
+    "AutopilotFrozen": (
+        [series("maxrl_ops_autopilot_frozen", "0x400 1x100", HERE)],
+        # For a while, as during maintenance.
+        [series("maxrl_ops_autopilot_frozen", "0x460 1x40", HERE)],
+    ),
+    "DiskLow": (
+        disk("4000000000x500"),
+        # Small and still: nothing fills it.
+        disk("30000000000x500"),
+    ),
+    "OutOfMemory": (
+        [
+            series("maxrl_job_last_exit_out_of_memory", "1x500"),
+            series("maxrl_job_restarts_total", "0x400 1x100", f'{RUN},reason="crash"'),
+        ],
+        # Long ago, and well since.
+        [
+            series("maxrl_job_last_exit_out_of_memory", "1x500"),
+            series("maxrl_job_restarts_total", "1x500", f'{RUN},reason="crash"'),
+        ],
+    ),
+    "ConfigReloadFailed": (
+        [series("maxrl_ops_config_last_reload_successful", "0x500", HERE)],
+        [series("maxrl_ops_config_last_reload_successful", "1x500", HERE)],
     ),
     "AlgorithmFlapping": (
         [series("maxrl_job_algorithm_changes_total", "0x400 1x20 2x20 3x60 4x10",
@@ -135,7 +188,11 @@ CASES: dict[str, tuple[list[tuple[str, str]], list[tuple[str, str]]]] = {
         [decisions("rejected", "0x490 1x10")],
         [decisions("applied", "0x490 1x10")],
     ),
-    "ApprovalPending": ([decisions("suggested", "0x490 1x10")], [decisions("held", "0x490 1x10")]),
+    "ApprovalPending": (
+        [series("maxrl_job_pending_approvals", "1x500")],
+        # Decided on by a person in the meantime.
+        [series("maxrl_job_pending_approvals", "1x400 _x100"), decisions("suggested", "1x500")],
+    ),
     "CorrectnessHigh": (
         [series(CORRECT, "0.95x500"), state("running")],
         [series(CORRECT, "0.95x500"), state("finished")],
@@ -164,7 +221,7 @@ def test_alerts_name_only_what_is_exported() -> None:
             case _:
                 known.add(metric.name)
     for alert in ALERTS:
-        named = set(re.findall(r"\b(?:maxrl_\w+|up)\b", alert.expr))
+        named = set(re.findall(r"\b(?:maxrl_\w+|up)\b", alert.promql()))
         assert named
         assert named <= known, alert.name
 
@@ -194,6 +251,16 @@ def a_test(name: str, given: list[tuple[str, str]], fires: bool) -> dict[str, ob
             }
         ],
     }
+
+
+def test_every_time_in_a_rule_can_be_shortened() -> None:
+    by_name = {alert.name: alert for alert in ALERTS}
+    stalled, collapse = by_name["TrainingStalled"], by_name["CorrectnessCollapse"]
+    assert "_count, 600)" in stalled.promql()
+    assert "_count, 6)" in stalled.promql(0.01)
+    assert (stalled.held_seconds(), stalled.held_seconds(0.01)) == (60, 1)
+    assert "[6h:5m]) - 0.25" in collapse.promql()
+    assert "[216s:3s]) - 0.25" in collapse.promql(0.01)
 
 
 @pytest.mark.needs("promtool")

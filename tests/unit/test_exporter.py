@@ -23,12 +23,14 @@ from maxrl_ops import metrics_server
 from maxrl_ops.core import autopilot
 from maxrl_ops.core.decision import Decision
 from maxrl_ops.core.policy import Mode
+from maxrl_ops.core.rules import ALERTS as RULE_ALERTS
+from maxrl_ops.core.rules import RULES
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.totals import Totals
 from maxrl_ops.exporter import Exporter, Scene, lines_of
 from maxrl_ops.host import Gpu, Host, HostView
 from maxrl_ops.metrics_server import Server, serve
-from maxrl_ops.run_metrics import RunView, TailView, run_samples
+from maxrl_ops.run_metrics import MOST_SERIES, RunView, TailView, run_samples
 from maxrl_ops.signals import METRICS, Kind
 from maxrl_ops.wire.documents import Exit, SupervisorState
 from maxrl_ops.wire.logformat import Parser, render
@@ -62,7 +64,7 @@ SUPERVISOR = SupervisorState(
 )
 
 
-JUDGED = autopilot.State(evaluated={"LOW": 7})
+JUDGED = autopilot.State(evaluated={"NONFINITE": 7})
 
 
 def view(*events: Event, **changes: object) -> RunView:
@@ -143,9 +145,7 @@ def get(server: Server, path: str, method: str = "GET") -> tuple[int, str]:
         ("maxrl_job_restarts_total", (("reason", "crash"),), 1),
         ("maxrl_job_last_exit_code", (), 1),
         ("maxrl_job_control_revision", (), 3),
-        ("maxrl_rule_decisions_total", (("outcome", "applied"), ("rule", "LOW")), 0),
-        ("maxrl_rule_evaluations_total", (("rule", "LOW"),), 7),
-        # Of no concern to a run that is not adaptive.
+        ("maxrl_rule_evaluations_total", (("rule", "NONFINITE"),), 7),
         ("maxrl_rule_firing", (("rule", "LOW"),), 0),
         ("maxrl_ops_runs", (("state", "running"),), 1),
         ("maxrl_ops_build_info", (("version", "1.2.3"),), 1),
@@ -191,7 +191,7 @@ def everything() -> RunView:
         decided_at={"LOW": 1e9},
         decisions={("LOW", "applied"): 1, ("LOW", "held"): 1},
         autopilot=autopilot.State(
-            taken=("LOW.threshold",), changed_at=1, evaluated={"LOW": 7}, iteration=2
+            taken=["LOW.threshold"], changed_at=1, evaluated={"NONFINITE": 7}, iteration=2
         ),
         tail=TailView(last_read=1e9),
     )
@@ -210,11 +210,20 @@ def test_every_metric_of_the_table_can_be_shown() -> None:
         everything(),
         autopilot=state,
         supervisor=replace(SUPERVISOR, exits=(replace(killed, code=137),)),
-        tail=TailView(last_read=1e9, unparsed={"too long": 1}, rotations=1, truncated=1),
     )
+    tail = TailView(last_read=1e9, unparsed={"too long": 1}, rotations=1, truncated=1, lost=1)
+    # Not all of it has room in one run.
+    told = {
+        each.name: lines_of(run_samples(each))
+        for each in (
+            shown_run,
+            replace(everything(), name="two"),
+            replace(view(*LOG, tail=tail), name="three"),
+        )
+    }
     host = HostView(10, 100, (Gpu(0, "a card", 0.5, 1.0, 2.0, 40.0, 70.0),))
     exporter = Exporter()
-    exporter.show(Scene({"one": lines_of(run_samples(shown_run))}, {"a": 1}, 1e9, "1", host))
+    exporter.show(Scene(told, {"a": 1}, 1e9, "1", host, True, True))
     found: dict[str, set[str]] = {}
     for name, labels in scraped(exporter):
         found.setdefault(name.removesuffix("_bucket"), set()).update(dict(labels))
@@ -265,16 +274,38 @@ def test_counters_are_named_as_counters() -> None:
 
 def test_series_of_a_run_are_bounded() -> None:
     full = everything()
-    assert series_of_a_run(full) <= 60
-    rare = view(
-        replace(header(), hand_over_to="maxrl"),
-        Evaluated(0, 0.5, dict.fromkeys(range(1, 2000), 0.5), 0.02, 0.6, 0.2),
-        replace(full.history.iterations[-1], unscored=3, grad_norm=math.nan),
-        tail=TailView(unparsed={"unknown line": 1, "too long": 1}),
-        supervisor=SUPERVISOR,
-        state="running",
+    assert len(run_samples(full)) + 3 == series_of_a_run(full) < MOST_SERIES
+    rules = [rule.name for rule in RULES]
+    worst = replace(
+        full,
+        autopilot=replace(
+            full.autopilot,
+            firing={*rules, *(alert.name for alert in RULE_ALERTS)},
+            said=dict.fromkeys(rules, "no remedy"),
+            suggested={"one": SUGGESTED},
+        ),
+        decisions={(rule, outcome): 1 for rule in rules for outcome in ("applied", "held")},
+        decided_at=dict.fromkeys(rules, 1e9),
+        tail=TailView(unparsed={"unknown line": 1, "too long": 1}, lost=1, rotations=1),
     )
-    assert series_of_a_run(rare) <= 65
+    assert series_of_a_run(worst) == MOST_SERIES
+    # What people are woken for is not what has no room.
+    busy = replace(
+        worst,
+        autopilot=replace(
+            worst.autopilot,
+            firing={"LOW", "NO LEARNING", "REWARD HACKING"},
+            said={"LOW": "no remedy"},
+            suggested={},
+        ),
+    )
+    assert sum(values(shown(busy), "maxrl_rule_firing").values()) == 3
+    assert values(shown(busy), "maxrl_rule_ladder_exhausted") == {(("rule", "LOW"),): 1}
+
+
+def test_a_run_that_nobody_judges_tells_of_no_verdicts() -> None:
+    told = view(*LOG, autopilot=autopilot.State(mode=Mode.OFF))
+    assert not [name for name, _ in scraped(shown(told)) if name.startswith("maxrl_rule")]
 
 
 def series_of_a_run(shown_run: RunView) -> int:

@@ -1,0 +1,1 @@
+"""Grafana's dashboards and provisioning, made from the tables of metrics and alerts. Pure."""

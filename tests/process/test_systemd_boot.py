@@ -153,6 +153,8 @@ def test_a_supervisor_that_dies_or_stands_still_is_replaced(machine: Host, name:
     # It has adopted the trainer, which lost nothing.
     assert trainer_pid(machine) == trainer
     assert machine.show(RUN, "StatusText") == "Attempt 1 running"
+    # Nor has the daemon started one that would end with it.
+    assert _held(machine, DAEMON) == {main_pid(machine, DAEMON)}
 
 
 def test_what_root_changes_is_applied_and_signed_by_who_called_sudo(machine: Host) -> None:

@@ -56,6 +56,7 @@ def _install(host: Host) -> None:
     )  # fmt: skip
     assert "Started tiny-1: MaxRL, arithmetic" in started
     assert "http://127.0.0.1:9478/metrics" in started
+    assert f"systemctl enable {RUN}" in started
 
 
 def _write(host: Host, path: str, text: str, mode: str = "644") -> None:

@@ -1,6 +1,7 @@
 """What a Prometheus needs to scrape a daemon and to alert: rendered from the one table. Pure."""
 
 import json
+from collections.abc import Sequence
 
 from maxrl_ops.alerts import ALERTS, SCRAPE_JOB, Alert
 
@@ -8,15 +9,16 @@ RULES_FILE = "maxrl-ops.rules.yml"
 _INTERVAL_SECONDS = 15
 
 
-def rules(runbooks: str, times: float = 1.0) -> str:
+def rules(runbooks: str, times: float = 1.0, alerts: Sequence[Alert] = ALERTS) -> str:
     """The rule file, YAML.
 
     Args:
         runbooks: Where the runbooks are: `runbook_url` is this, a slash, and `NAME.md`.
         times: Multiplies every length of time, for whoever wants to see an alert fire soon.
+        alerts: All of them, or some.
     """
     lines = ["groups:", "  - name: maxrl-ops", "    rules:"]
-    for alert in ALERTS:
+    for alert in alerts:
         lines += _rule(alert, runbooks.rstrip("/"), times)
     return "\n".join(lines) + "\n"
 

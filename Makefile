@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PEERS ?= .venv-peers
 
 .DEFAULT_GOAL := help
-.PHONY: help start test torture bench lint format models units grafana install system system-test clean
+.PHONY: help start test torture bench lint format models units grafana install system system-test system-bench clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,10 +22,11 @@ test: install system-test ## Run the test suite
 torture: install system-test ## Kill trainings, verify a thousand candidates (minutes); make test does a share
 	@PATH="$(CURDIR)/$(BIN):$$PATH" TORTURE_KILLS=50 TORTURE_CANDIDATES=1000 TORTURE_RUNS=20 $(BIN)/pytest tests/torture tests/unit/test_autopilot_properties.py
 
-bench: install $(PEERS)/.installed ## Measure ourselves, and beside our peers (an hour)
+bench: install system-bench $(PEERS)/.installed ## Measure ourselves, and beside our peers (an hour)
 	@$(BIN)/python -m benchmarks.start_to_sample
 	@$(BIN)/python -m benchmarks.verifier
 	@$(BIN)/python -m benchmarks.resume
+	@$(BIN)/python -m benchmarks.log_to_store
 	@$(BIN)/python -m benchmarks.scrape
 	@$(BIN)/python -m benchmarks.objectives
 	@$(BIN)/python -m benchmarks.autopilot
@@ -71,6 +72,9 @@ system:
 system-test: system
 	@scripts/system-packages promtool:prometheus amtool:prometheus-alertmanager chromium:chromium \
 		systemctl:systemd openssl:openssl curl:curl
+
+system-bench:
+	@scripts/system-packages mtail:mtail
 
 clean: ## Remove the virtual environment and every cache
 	@rm -rf $(VENV) $(PEERS) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,6 +3,7 @@
 import errno
 import os
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -60,7 +61,7 @@ class Attempt:
         output = open_for_appending(run.log if spec.command else run.supervisor_log)
         try:
             child = subprocess.Popen(
-                spec.command or [sys.executable, "-P", "-m", "trainer"],
+                spec.command or trainer_command(str(spec.settings.get("launch", ""))),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -155,6 +156,18 @@ class Attempt:
         """The last that the log says of this attempt, each line bounded."""
         lines = [line[:_LONGEST_LINE] for line in _tail(self._run.log, self._log_size)]
         return tuple(lines[:-1] if lines and not lines[-1] else lines)[-_LAST_LINES:]
+
+
+def trainer_command(launch: str = "") -> list[str]:
+    """What starts our trainer, by way of a launcher where one is given.
+
+    torchrun and accelerate take a module, and run Python themselves; anything else is put in front.
+    """
+    python = [sys.executable, "-P", "-m", "trainer"]
+    words = shlex.split(launch)
+    if words and Path(words[0]).name in {"torchrun", "accelerate"}:
+        return [*words, "-m", "trainer"]
+    return [*words, *python]
 
 
 def ending_not_started(error: OSError) -> Ending:

@@ -15,10 +15,10 @@ from maxrl_ops.wire.settings import OBJECTIVE_NAMES, nearest
 
 _LONGEST = 256 * 1024
 _BASE = "guide"
-_TEXT = "a text in quotes"
+# Off is a run's own: it is not judged at all.
+_MODES = (Mode.ACT, Mode.SUGGEST, Mode.OBSERVE)
 
-# The first of each may not lie above the second.
-_ORDERED = (
+ORDERED = (
     ("low.below", "low.clears_above"),
     ("low.warm_up_least", "low.warm_up"),
     ("high.clears_below", "high.above"),
@@ -26,10 +26,12 @@ _ORDERED = (
     ("unstable.spikes", "unstable.spikes_within"),
     ("unstable.drift_note", "unstable.drift_act"),
     ("nonfinite.skipped", "nonfinite.within"),
+    ("judging.least_before", "judging.before"),
     ("bounds.threshold_least", "bounds.threshold_most"),
     ("bounds.weight_temperature_least", "bounds.weight_temperature_most"),
     ("bounds.n_samples_least", "bounds.n_samples_most"),
 )
+"""Pairs of numbers, as `group.name`: the first may not lie above the second."""
 
 
 class PolicyError(ValueError):
@@ -85,10 +87,15 @@ class PolicyFile:
         """
         try:
             table = tomllib.loads(text)
+            places = places_of(text)
         except tomllib.TOMLDecodeError as error:
             raise PolicyError(f"{path}:{complaint_of(error, text)}") from None
-        reader = _Reader(path, places_of(text))
-        return cls(*reader.read(table), path)
+        except ValueError:
+            # Python's own limit; TOML has none.
+            raise PolicyError(f"{path}: it has a number of thousands of digits") from None
+        except RecursionError:
+            raise PolicyError(f"{path}: nested too deeply: no policy is") from None
+        return cls(*_Reader(path, places).read(table), path)
 
     @classmethod
     def of_home(cls, path: Path) -> Self:
@@ -168,8 +175,8 @@ class _Reader:
         return self._number(path, default, raw, limits)
 
     def _mode(self, path: tuple[str, ...], raw: object) -> Mode:
-        if not isinstance(raw, str) or raw not in set(Mode):
-            raise self._not_allowed(path, raw, _or(Mode))
+        if not isinstance(raw, str) or raw not in set(_MODES):
+            raise self._not_allowed(path, raw, _or(_MODES))
         return Mode(raw)
 
     def _objective(self, path: tuple[str, ...], raw: object) -> str:
@@ -197,7 +204,7 @@ class _Reader:
         return type(default)(raw)
 
     def _check_order(self, policy: Policy) -> None:
-        for low, high in _ORDERED:
+        for low, high in ORDERED:
             below, above = number_at(policy, low), number_at(policy, high)
             if below > above:
                 given = [key for key in (low, high) if tuple(key.split(".")) in self.places.values]
@@ -240,7 +247,13 @@ def _or(words: Any) -> str:
 
 def _spelt(raw: object) -> str:
     """As it stands in the file, more or less, and short."""
-    text = str(raw).lower() if isinstance(raw, bool) else repr(raw)
+    match raw:
+        case bool():
+            text = str(raw).lower()
+        case str() | list() | dict():
+            text = repr(raw)
+        case _:
+            text = str(raw)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -7,6 +7,14 @@ from maxrl_ops.alerts import ALERTS, SCRAPE_JOB, Alert
 
 RULES_FILE = "maxrl-ops.rules.yml"
 _INTERVAL_SECONDS = 15
+_ENCRYPTED = """\
+    scheme: https
+    # The daemon's authority, and where it has a --client-ca a certificate of that one's:
+    # tls_config:
+    #   ca_file: ca.pem
+    #   cert_file: client.pem
+    #   key_file: client.key
+"""
 
 
 def rules(runbooks: str, times: float = 1.0, alerts: Sequence[Alert] = ALERTS) -> str:
@@ -37,15 +45,19 @@ def _rule(alert: Alert, runbooks: str, times: float) -> list[str]:
     ]
 
 
-def configuration(target: str, alertmanager: str | None = None, times: float = 1.0) -> str:
+def configuration(
+    target: str, alertmanager: str | None = None, times: float = 1.0, *, is_tls: bool = False
+) -> str:
     """A prometheus.yml that scrapes the daemon at `target` (HOST:PORT) and loads the rules.
 
     Args:
         target: The daemon's address.
         alertmanager: HOST:PORT of who is told what fires; None leaves that to be written in.
         times: As in `rules`, of the intervals.
+        is_tls: The daemon serves HTTPS.
     """
     interval = max(1, round(_INTERVAL_SECONDS * times))
+    encrypted = _ENCRYPTED if is_tls else ""
     return f"""\
 global:
   scrape_interval: {interval}s
@@ -55,7 +67,7 @@ rule_files:
 {_alerting(alertmanager)}
 scrape_configs:
   - job_name: {SCRAPE_JOB}
-    static_configs:
+{encrypted}    static_configs:
       - targets: [{_quoted(target)}]
 """
 

@@ -52,6 +52,16 @@ class Home:
         """daemon.log: its own words, where nobody else keeps them."""
         return self.path / "daemon.log"
 
+    @property
+    def policy(self) -> Path:
+        """policy.toml: what changes of the built-in policy here; optional."""
+        return self.path / "policy.toml"
+
+    @property
+    def frozen(self) -> Path:
+        """frozen.json: while it is there, nobody's autopilot changes anything."""
+        return self.path / "frozen.json"
+
     def run(self, name: str) -> RunDir:
         """The run of that name, whether or not there is one."""
         return RunDir(self.runs_dir / name)

@@ -38,7 +38,7 @@ from maxrl_ops.notify import Notifier, is_service
 from maxrl_ops.own_log import say
 from maxrl_ops.state_file import StateFile
 from maxrl_ops.stop_signals import StopSignals
-from maxrl_ops.wire.control import read_newest
+from maxrl_ops.wire.control import Control, newest_answered, read_newest
 from maxrl_ops.wire.documents import Exit, RunSpec, SupervisorState, utc_now
 from maxrl_ops.wire.rundir import DocumentError, RunDir, is_run_name
 from maxrl_ops.wire.settings import SettingError
@@ -124,6 +124,9 @@ class Supervisor:
         self._control = 0
         self._stop_signals = 0
         self._stop_deadline: float | None = None
+        # The control that the trainer ends for, to begin again elsewhere.
+        self._restart: Control | None = None
+        self._restart_deadline = 0.0
         self._is_killed = self._is_suspended = self._is_up = False
         self._watch = StallWatch(tuning.stall, time.monotonic())
         self._stall: str | None = None
@@ -195,23 +198,48 @@ class Supervisor:
     def _heed_wishes(self) -> None:
         signals = self._signals.take()
         self._stop_signals += signals
-        is_stop = bool(signals) or self._control_says_stop()
+        newest = self._new_control()
+        is_stop = bool(signals) or (newest is not None and newest.lifecycle == "stop")
         if is_stop and (self._stop_deadline is None or self._is_suspended):
             self._stop()
         elif self._signals.suspend_asked and self._stop_deadline is None:
             self._suspend()
+        elif newest is not None and newest.lifecycle == "restart_from":
+            self._expect_restart(newest)
         if self._stop_deadline is not None and self._stop_signals > 1:
             soon = time.monotonic() + _SHORT_GRACE_SECONDS
             self._stop_deadline = min(self._stop_deadline, soon)
 
-    def _control_says_stop(self) -> bool:
+    def _new_control(self) -> Control | None:
         try:
             newest = read_newest(self._run.control, above=self._control).newest
         except OSError:
-            return False
+            return None
         if newest is not None:
             self._control = newest.revision
-        return newest is not None and newest.lifecycle == "stop"
+        return newest
+
+    def _expect_restart(self, newest: Control) -> None:
+        """Our trainer ends by itself to begin at another checkpoint: that is no failure."""
+        if self._attempt is None or self._spec.command or self._is_answered(newest):
+            return
+        self._restart = newest
+        self._restart_deadline = time.monotonic() + self._tuning.stop_grace
+
+    def _see_to_restart(self, attempt: Attempt) -> None:
+        """Kill a trainer that does not end for it in time; forget it where it was rejected."""
+        if self._restart is None:
+            return
+        if self._is_answered(self._restart):
+            self._restart = None
+        elif time.monotonic() >= self._restart_deadline:
+            self._kill(attempt)
+
+    def _is_answered(self, control: Control) -> bool:
+        try:
+            return newest_answered(self._run.applied) >= control.revision
+        except OSError:
+            return False
 
     def _stop(self) -> None:
         self._stop_deadline = time.monotonic() + self._tuning.stop_grace
@@ -251,11 +279,12 @@ class Supervisor:
         self._file.become(
             State.STARTING,
             attempt=number,
-            restarts=self._file.value.restarts + (number > 1),
+            restarts=self._file.value.restarts + (number > 1 and not self._is_restarting),
             stalls=self._file.value.stalls + (self._stall is not None),
             exit_reason=None,
         )
-        self._stall = None
+        self._stall = self._restart = None
+        self._is_killed = False
         try:
             self._attempt = Attempt.start(self._run, self._spec, number, self._lock)
         except OSError as error:
@@ -275,12 +304,15 @@ class Supervisor:
             self._file.become(State.RUNNING)
         if self._stop_deadline is None:
             self._watch_for_stall(attempt)
-            return
-        if time.monotonic() >= self._stop_deadline:
-            if not self._is_killed:
-                say("the trainer has not stopped in time: killing its group")
-            self._is_killed = True
-            attempt.kill()
+            self._see_to_restart(attempt)
+        elif time.monotonic() >= self._stop_deadline:
+            self._kill(attempt)
+
+    def _kill(self, attempt: Attempt) -> None:
+        if not self._is_killed:
+            say("the trainer has not stopped in time: killing its group")
+        self._is_killed = True
+        attempt.kill()
 
     def _watch_for_stall(self, attempt: Attempt) -> None:
         """Say what a trainer that stands still is doing, and end it: it is started again."""
@@ -316,19 +348,47 @@ class Supervisor:
         if self._stall is not None and self._stop_deadline is None:
             # How it died then is our own doing.
             ending = replace(ending, said=self._stall)
+        elif self._is_restarting:
+            ending = replace(ending, said=self._why_restarted())
         self._attempt = None
         if self._is_suspended and not ending.is_finished:
             self._file.become(State.BACKING_OFF, trainer=None, exit_reason=_SUSPENDED)
             return
         self._judge(ending, lines)
 
+    @property
+    def _is_restarting(self) -> bool:
+        """The trainer's end was asked for by a control, and by nothing else."""
+        return self._restart is not None and self._stall is None and self._stop_deadline is None
+
+    def _why_restarted(self) -> str:
+        control = self._restart
+        if control is None:
+            return ""
+        where = "" if control.restart_from is None else f" from checkpoint {control.restart_from}"
+        return f"to start again{where}, as revision {control.revision} asks"
+
+    def _restart_checkpoint(self, newest: int) -> int:
+        control = self._restart
+        back = None if control is None else control.restart_from
+        return newest if back is None else min(newest, back)
+
     def _judge(self, ending: Ending, lines: tuple[str, ...] = ()) -> None:
         """Enter the state that follows from how the attempt ended."""
         newest = newest_checkpoint(self._run)
         has_progress = newest > self._checkpoint
-        self._failures = failures_in_a_row(self._failures, new_checkpoint=has_progress)
-        self._checkpoint = newest
-        verdict = judge(ending, stop_asked=self._stop_deadline is not None, failures=self._failures)
+        if self._is_restarting:
+            # What is saved again on the way is progress again.
+            self._failures, self._checkpoint = 0, self._restart_checkpoint(newest)
+        else:
+            self._failures = failures_in_a_row(self._failures, new_checkpoint=has_progress)
+            self._checkpoint = newest
+        verdict = judge(
+            ending,
+            stop_asked=self._stop_deadline is not None,
+            failures=self._failures,
+            restart_asked=self._is_restarting,
+        )
         seen = Exit(
             self._file.value.attempt,
             utc_now(),
@@ -339,7 +399,8 @@ class Supervisor:
         )
         before = tuple(replace(exit_, lines=()) for exit_ in self._file.value.exits)
         if verdict.state == State.BACKING_OFF:
-            pause = backoff_seconds(self._failures, random.random())
+            is_at_once = self._is_restarting
+            pause = 0.0 if is_at_once else backoff_seconds(self._failures, random.random())
             self._due = time.monotonic() + pause * self._tuning.backoff_scale
         self._file.become(
             verdict.state,

@@ -19,6 +19,7 @@ from maxrl_ops.wire.settings import ATTEMPT_ENV, LOCK_FD_ENV, RUN_DIR_ENV, Setti
 from trainer import before_torch
 from trainer.config import Config, load_config
 from trainer.errors import ExitCode, TrainerError
+from trainer.launched import is_first_process, is_launched
 from trainer.run_log import RunLog
 from trainer.tasks import close_task
 from trainer.tasks.base import Task
@@ -41,6 +42,8 @@ def main() -> int:
     try:
         config, task = load_config(os.environ)
         run = RunDir(config.run_dir)
+        if not is_first_process(os.environ):
+            return _help(config, task, stop)
         _prepare(run)
         _tell_stacks(run)
         log = RunLog(run, echo=None if _is_supervised() else os.dup(1))
@@ -65,7 +68,8 @@ class _StopFlag:
         self.requested = False
 
     def set(self, number: int, _frame: object) -> None:
-        if self.requested:
+        # A launcher passes on what the whole group got already.
+        if self.requested and not is_launched(os.environ):
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.requested = True
@@ -118,7 +122,10 @@ def _train(config: Config, task: Task, log: RunLog, stop: _StopFlag) -> ExitCode
     from trainer.loop import Trainer  # noqa: PLC0415
 
     trainer: Trainer | None = None
+    resumed_from = 0
     try:
+        if config.engine == "trl":
+            return _train_by_trl(config, task, log, stop)
         attempt = int(os.environ.get(ATTEMPT_ENV, "1"))
         trainer = Trainer(config, task, log, attempt, lambda: stop.requested)
         resumed_from = trainer.done
@@ -143,6 +150,28 @@ def _train(config: Config, task: Task, log: RunLog, stop: _StopFlag) -> ExitCode
     with suppress(OSError):
         log.write(RunEnded("failed", reason))
     return code
+
+
+def _train_by_trl(config: Config, task: Task, log: RunLog | None, stop: _StopFlag) -> ExitCode:
+    try:
+        from trainer.engines import trl_run  # noqa: PLC0415 - TRL, seconds more
+    except ModuleNotFoundError as error:
+        raise TrainerError(f"engine trl needs {error.name}: pip install 'maxrl-ops[trl]'") from None
+    return trl_run.train(config, task, log, lambda: stop.requested)
+
+
+def _help(config: Config, task: Task, stop: _StopFlag) -> ExitCode:
+    """Train along with the first process, which alone writes anything."""
+    before_torch.set_up(os.environ)
+    try:
+        if config.engine != "trl":
+            raise TrainerError("the native engine trains in one process: give --engine trl")
+        return _train_by_trl(config, task, None, stop)
+    except TrainerError as error:
+        sys.stderr.write(f"trainer: {error}\n")
+        return error.code
+    finally:
+        close_task(task)
 
 
 if __name__ == "__main__":

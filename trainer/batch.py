@@ -11,7 +11,7 @@ from maxrl_ops.wire.record import Algorithm
 from trainer.objectives import OBJECTIVES, effective_samples
 from trainer.reward import Profile, Reward, is_correct
 from trainer.sampler import Completion
-from trainer.tasks.base import Prompt, Task
+from trainer.tasks.base import Prompt, Scale, Task
 from trainer.update import Term
 from trainer.verdict import Verdict
 
@@ -59,7 +59,7 @@ def terms_of(groups: Sequence[Group], state: TrainingState) -> list[Term]:
     signal: list[list[Term]] = []
     for group in groups:
         members = scored(group)
-        coefficients = _coefficients(members, state, state.weight_temperature)
+        coefficients = coefficients_of(members, state, state.weight_temperature)
         if coefficients is None:
             continue
         terms = [
@@ -87,7 +87,7 @@ def solved(groups: Sequence[Group], state: TrainingState) -> list[tuple[Prompt, 
     return found
 
 
-def describe(groups: Sequence[Group], state: TrainingState, task: Task) -> dict[str, Any]:
+def describe(groups: Sequence[Group], state: TrainingState, scale: Scale) -> dict[str, Any]:
     """The fields of an IterationRecord that the samples alone decide."""
     samples = [sample for group in groups for sample in group]
     rewards = [reward for group in groups for _, reward in scored(group)]
@@ -100,10 +100,10 @@ def describe(groups: Sequence[Group], state: TrainingState, task: Task) -> dict[
         "n_correct": len(correct),
         "n_total": len(rewards),
         "objective": state.objective,
-        "reference_correct": sum(s.is_correct(task.reference_threshold) for s in samples),
+        "reference_correct": sum(s.is_correct(scale.reference_threshold) for s in samples),
         "reference_total": len(rewards),
         "rewards_above": {
-            level: sum(reward > level for reward in rewards) for level in task.reward_grid
+            level: sum(reward > level for reward in rewards) for level in scale.reward_grid
         },
         "rewards_of": len(rewards),
         "groups_all_wrong": sum(k == 0 for k, _ in per_group),
@@ -145,7 +145,7 @@ def _effective(groups: Sequence[Group], state: TrainingState) -> Mapping[str, fl
         return {}
 
     def weights(temperature: float) -> list[Sequence[float]]:
-        found = (_coefficients(scored(group), state, temperature) for group in groups)
+        found = (coefficients_of(scored(group), state, temperature) for group in groups)
         return [coefficients for coefficients in found if coefficients]
 
     def mean_effective(temperature: float) -> float:
@@ -163,7 +163,7 @@ def _effective(groups: Sequence[Group], state: TrainingState) -> Mapping[str, fl
     }
 
 
-def _coefficients(
+def coefficients_of(
     members: Sequence[tuple[Sample, float]], state: TrainingState, temperature: float
 ) -> Sequence[float] | None:
     """The objective's coefficients of one group's scored samples; None without signal."""

@@ -19,6 +19,7 @@ from trainer.tasks.base import Task
 
 # The guide's own numbers where it gives any: 1000 iterations at 1e-5, 2 prompts of 8 samples.
 _DEFAULTS: Mapping[str, Value] = {
+    "engine": "native",
     "iterations": 1000,
     "prompts_per_iteration": 2,
     "prompt_sampling": "uniform",
@@ -55,6 +56,8 @@ class Config:
 
     Attributes:
         run_dir: Where log, control and checkpoints lie.
+        engine: native or trl.
+        engine_config: A file of the engine's own arguments.
         initial: What a control may change later.
         schedule: fixed, hybrid or adaptive.
         hand_over_to: The objective that a schedule which is not fixed ends with.
@@ -66,6 +69,8 @@ class Config:
     """
 
     run_dir: Path
+    engine: str
+    engine_config: str | None
     task: str
     reward: str
     reward_weights: Mapping[str, Bonus] | None
@@ -172,6 +177,8 @@ def _build(values: Mapping[str, Value], objective: str, task: Task, run_dir: Pat
 
     return Config(
         run_dir=run_dir.absolute(),
+        engine=str(values["engine"]),
+        engine_config=cast("str | None", values.get("engine_config")),
         task=task.name,
         reward=str(values["reward"]),
         reward_weights=_weights(values, task),

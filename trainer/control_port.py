@@ -26,7 +26,7 @@ from maxrl_ops.wire.record import Change, ControlApplied, ControlRejected
 from maxrl_ops.wire.rundir import RunDir
 from maxrl_ops.wire.settings import SETTINGS, SettingError, to_text
 from trainer.objectives import OBJECTIVES
-from trainer.tasks.base import Task
+from trainer.tasks.base import Scale
 
 Echo = ControlApplied | ControlRejected
 # The planned switch is published once in a run, whoever is killed in between.
@@ -57,17 +57,20 @@ class ControlPort:
     def __init__(
         self,
         run: RunDir,
-        task: Task,
+        scale: Scale,
         initial: TrainingState,
         resumed_from: int,
         hand_over: HandOver | None = None,
         going_back: Control | None = None,
+        fixed: Mapping[str, str] | None = None,
     ) -> None:
         """Take over what was applied up to `resumed_from`.
 
-        `hand_over` is what a schedule plans; `going_back` the restart that this attempt answers.
+        `hand_over` is what a schedule plans; `going_back` the restart that this attempt answers;
+        `fixed` names what this trainer cannot change, or do (restart_from), and why.
         """
-        self._run, self._task, self._hand_over = run, task, hand_over
+        self._run, self._scale, self._hand_over = run, scale, hand_over
+        self._fixed = fixed or {}
         self._recorded = read_applied(run.applied)
         self.state = initial
         self.revision = 0
@@ -179,21 +182,30 @@ class ControlPort:
         return findings
 
     def _judge(self, control: Control, iteration: int) -> Applied:
-        why = _objection(control, self._task, self.state)
+        why = _objection(control, self._scale, self.state) or self._cannot(control)
         if why is not None:
             lifecycle = "pause" if self.is_paused else "run"
             return Applied(control.revision, iteration, self.state, why, lifecycle)
         return Applied(control.revision, iteration, control.state, None, control.lifecycle)
 
+    def _cannot(self, control: Control) -> str | None:
+        for key, why in self._fixed.items():
+            if key == "restart_from":
+                if control.lifecycle == key:
+                    return f"{key}: {why}"
+            elif getattr(control.state, key) != getattr(self.state, key):
+                return f"{key} {getattr(control.state, key)}: {why}"
+        return None
 
-def _objection(control: Control, task: Task, in_force: TrainingState) -> str | None:
+
+def _objection(control: Control, scale: Scale, in_force: TrainingState) -> str | None:
     """Why `control` cannot be used, or None."""
     if control.restart_from is not None and control.restart_from < 0:
         return f"restart_from {control.restart_from}: there is nothing before iteration 0"
     wanted = control.state
     if wanted.objective not in OBJECTIVES:
         return f"objective {wanted.objective!r} is not one of {', '.join(OBJECTIVES)}"
-    low, high = task.threshold_bounds
+    low, high = scale.threshold_bounds
     threshold = wanted.correctness_threshold
     if threshold != in_force.correctness_threshold and not low <= threshold <= high:
         return (
@@ -208,7 +220,7 @@ def _objection(control: Control, task: Task, in_force: TrainingState) -> str | N
     return None
 
 
-def restart_asked(run: RunDir, task: Task, initial: TrainingState) -> Control | None:
+def restart_asked(run: RunDir, scale: Scale, initial: TrainingState) -> Control | None:
     """The newest control, where it asks for a restart from a checkpoint and has no answer yet."""
     answers = read_applied(run.applied)
     answered = max((applied.revision for applied in answers), default=0)
@@ -216,7 +228,7 @@ def restart_asked(run: RunDir, task: Task, initial: TrainingState) -> Control | 
     if newest is None or newest.lifecycle != "restart_from":
         return None
     in_force = answers[-1].state if answers else initial
-    return newest if _objection(newest, task, in_force) is None else None
+    return newest if _objection(newest, scale, in_force) is None else None
 
 
 def _changes(before: TrainingState, after: TrainingState) -> tuple[Change, ...]:

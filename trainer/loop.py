@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -41,34 +41,12 @@ from trainer.run_log import RunLog
 from trainer.sampler import sample
 from trainer.samples_file import append_samples
 from trainer.seeds import derive_seed, repeat_exactly, seed_everything
+from trainer.stopwatch import Stopwatch
 from trainer.tasks.base import Prompt, Task
 from trainer.update import StepOptions, UpdateResult, train_step
 
 # How soon a paused run sees that it is to go on.
 _PAUSE_POLL_SECONDS = 0.25
-
-
-@dataclass(slots=True)
-class Stopwatch:
-    """Wall time by phase, in seconds, telling the supervisor each phase as it begins."""
-
-    run: RunDir
-    iteration: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    _phase: str = "load"
-    _since: float = field(default_factory=time.monotonic)
-
-    def enter(self, phase: str) -> None:
-        """End the current phase and begin `phase`."""
-        self.book()
-        self._phase = phase
-        Heartbeat(phase, self.iteration, utc_now()).save(self.run)
-
-    def book(self) -> None:
-        """Count the time since the phase began, or was last booked, as the phase's."""
-        now = time.monotonic()
-        self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + now - self._since
-        self._since = now
 
 
 class Trainer:

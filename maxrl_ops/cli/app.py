@@ -141,6 +141,46 @@ def start(ctx: typer.Context, **options: Any) -> int:
     return run_start(options, ctx.meta.get(OWN_COMMAND))
 
 
+@app.command(epilog="Example: maxrl-ops attach --log ~/verl/train.log --name big")
+def attach(
+    log: Annotated[
+        str, typer.Option(metavar="FILE", help="What the trainer writes; it may not be there yet.")
+    ],
+    dialect: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Its format; by default found out from its lines."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The run's name; by default the file's.")
+    ] = None,
+    job: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The group it belongs to.")
+    ] = None,
+) -> int:
+    """Look at a log that somebody else's trainer writes, as if it were a run of ours.
+
+    Status, metrics, history and suggestions; nothing is ever changed or written there. Formats:
+    guide, nanochat_rl, trl, verl, openrlhf, prime_rl, nanochat, jsonl, and those that other
+    packages add.
+    """
+    from maxrl_ops.cli.attach import attach as run_attach  # noqa: PLC0415
+
+    return run_attach(log, dialect, name, job)
+
+
+@app.command(epilog="Example: maxrl-ops detach big")
+def detach(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The run's name.")],
+) -> int:
+    """Look at an attached log no more.
+
+    What was read of it stays in the history, and in status.
+    """
+    from maxrl_ops.cli.attach import detach as run_detach  # noqa: PLC0415
+
+    return run_detach(name)
+
+
 @app.command(epilog="Example: maxrl-ops stop rust-1")
 def stop(
     name: RunName = None,
@@ -207,6 +247,26 @@ def decisions(
     from maxrl_ops.cli.decisions import decisions as run_decisions  # noqa: PLC0415
 
     return run_decisions(name, as_json=as_json)
+
+
+@app.command(epilog="Example: maxrl-ops policy > policy.toml")
+def policy(
+    named: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A built-in one: guide, paper or observe.")
+    ] = None,
+    check: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Say what is wrong in it, or what it changes."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Print the policy that the rules go by, with what each number means.
+
+    Without an option: the home's, which policy.toml there may change. The output is such a file.
+    """
+    from maxrl_ops.cli.policy import policy as run_policy  # noqa: PLC0415
+
+    return run_policy(named, check, as_json=as_json)
 
 
 @app.command(epilog="Example: maxrl-ops report rust-1 --to rust-1.html")
@@ -312,16 +372,37 @@ def daemon(
         str | None,
         typer.Option(metavar="HOST:PORT", help="Where /metrics is. [default: 127.0.0.1:9478]"),
     ] = None,
+    tls_cert: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Serve https with this certificate (PEM).")
+    ] = None,
+    tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="And its key.")] = None,
+    client_ca: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Answer only clients with a certificate of this CA."),
+    ] = None,
+    insecure_listen: Annotated[
+        bool,
+        typer.Option("--insecure-listen", help="Serve others than this host without TLS."),
+    ] = False,
     stop: Annotated[bool, typer.Option("--stop", help="End the one that runs.")] = False,
 ) -> int:
     """Look after every run: export metrics, keep the history, and decide.
 
     It runs in the foreground; `start` brings one up in the background where none runs, unless
-    MAXRL_OPS_NO_DAEMON is set. MAXRL_OPS_LISTEN gives the address too. Runs go on without it.
+    MAXRL_OPS_NO_DAEMON is set. Runs go on without it. An address that is not loopback takes TLS or
+    --insecure-listen. The environment gives the same: MAXRL_OPS_LISTEN, MAXRL_OPS_TLS_CERT,
+    MAXRL_OPS_TLS_KEY, MAXRL_OPS_CLIENT_CA, MAXRL_OPS_INSECURE_LISTEN.
     """
     from maxrl_ops.cli.daemon import daemon as run_daemon  # noqa: PLC0415
 
-    return run_daemon(listen, is_stop=stop)
+    flags = {
+        "listen": listen,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "client_ca": client_ca,
+        "insecure_listen": insecure_listen,
+    }
+    return run_daemon(flags, is_stop=stop)
 
 
 @app.command(epilog="Example: maxrl-ops doctor")

@@ -15,7 +15,7 @@ from maxrl_ops.daemon_file import running
 from maxrl_ops.grafana import files as grafana_files
 from maxrl_ops.wire.rundir import replace
 
-_DEFAULT_TARGET = "127.0.0.1:9478"
+_DEFAULT_URL = "http://127.0.0.1:9478/metrics"
 # Prometheus and Grafana read them as users of their own; there is nothing secret in them.
 _MODE = 0o644
 
@@ -29,10 +29,12 @@ def export_prometheus(
     target = _directory(to)
     rules = prometheus_files.rules(runbooks or _write_runbooks(target), times)
     daemon = running(home())
-    scraped = _DEFAULT_TARGET if daemon is None else urlsplit(daemon.metrics).netloc
+    url = urlsplit(_DEFAULT_URL if daemon is None else daemon.metrics)
+    scraped, is_tls = url.netloc, url.scheme == "https"
+    configuration = prometheus_files.configuration(scraped, alertmanager, times, is_tls=is_tls)
     files = {
         prometheus_files.RULES_FILE: rules,
-        "prometheus.yml": prometheus_files.configuration(scraped, alertmanager, times),
+        "prometheus.yml": configuration,
     }
     if webhook is not None:
         files["alertmanager.yml"] = prometheus_files.alertmanager(_url(webhook, "--webhook"), times)

@@ -13,7 +13,7 @@ from maxrl_ops.cli import layers, preflight, supervising
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.finding import home, journal, named
-from maxrl_ops.cli.new_run import check_name, create
+from maxrl_ops.cli.new_run import check_job, check_name, create
 from maxrl_ops.core.policy import Mode
 from maxrl_ops.core.printable import one_line
 from maxrl_ops.core.snapshot import RunSnapshot
@@ -37,7 +37,7 @@ def start(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
         raise CommandError("nothing stands after --: give the command to run")
     if options["name"] is not None:
         check_name(options["name"])
-    job, mode = _job(options["job"]), _mode(options["mode"])
+    job, mode = check_job(options["job"]), _mode(options["mode"])
     settings = _settings(options)
     if command is None:
         settings = preflight.resolve_task(settings)
@@ -74,12 +74,6 @@ def start(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
         return ExitCode.INTERRUPTED
     _print_next_steps(run, shown, daemon.running)
     return ExitCode.OK
-
-
-def _job(given: str | None) -> str | None:
-    if given is not None and not (one_line(given) == given and 1 <= len(given) <= 200):
-        raise CommandError(f"--job={given!r} is not allowed: give up to 200 plain characters")
-    return given
 
 
 def _mode(given: str) -> str:

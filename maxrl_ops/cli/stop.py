@@ -9,7 +9,7 @@ from maxrl_ops import processes
 from maxrl_ops.cli import supervising
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
-from maxrl_ops.cli.finding import active, home, named, names
+from maxrl_ops.cli.finding import active, home, named, names, refuse_attached
 from maxrl_ops.core.printable import one_line
 from maxrl_ops.core.run_state import State
 from maxrl_ops.run_reader import Life, life_of
@@ -41,7 +41,9 @@ def _chosen(name: str | None, *, every: bool) -> list[RunDir]:
     if name is not None and every:
         raise CommandError("give a run's NAME or --all, not both")
     if name is not None:
-        return [named(name)]
+        run = named(name)
+        refuse_attached(run)
+        return [run]
     candidates = active()
     if len(candidates) > 1 and not every:
         raise CommandError(f"which run? {names(candidates)} are active; --all stops them all")

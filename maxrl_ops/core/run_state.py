@@ -178,13 +178,16 @@ class Verdict:
     reason: str | None
 
 
-def judge(ending: Ending, *, stop_asked: bool, failures: int) -> Verdict:
+def judge(
+    ending: Ending, *, stop_asked: bool, failures: int, restart_asked: bool = False
+) -> Verdict:
     """What becomes of a run whose attempt ended so.
 
     Args:
         ending: How.
         stop_asked: Somebody asked for the run's stop before.
         failures: Failures in a row without a new complete checkpoint, this one included.
+        restart_asked: It was ended to be started again: no failure, however it ended.
     """
     if ending.is_finished:
         return Verdict(State.FINISHED, None)
@@ -192,6 +195,8 @@ def judge(ending: Ending, *, stop_asked: bool, failures: int) -> Verdict:
         return Verdict(State.STOPPED, _stop_reason(ending))
     if ending.code in CONFIGURATION_CODES or ending.is_permanent:
         return Verdict(State.FAILED, ending.reason)
+    if restart_asked:
+        return Verdict(State.BACKING_OFF, ending.reason)
     if failures >= CRASH_LOOP_FAILURES:
         return Verdict(
             State.FAILED,

@@ -295,6 +295,11 @@ def read_applied(path: Path) -> list[Applied]:
     return found
 
 
+def newest_answered(path: Path) -> int:
+    """The highest revision that was ever applied or rejected, 0 before the first."""
+    return max((applied.revision for applied in _read_lines(path)), default=0)
+
+
 def _read_lines(path: Path) -> list[Applied]:
     try:
         with open_regular(path) as file:

@@ -20,6 +20,10 @@ ATTEMPT_ENV = "MAXRL_OPS_ATTEMPT"
 LOCK_FD_ENV = "MAXRL_OPS_LOCK_FD"
 HOME_ENV = "MAXRL_OPS_HOME"
 LISTEN_ENV = "MAXRL_OPS_LISTEN"
+TLS_CERT_ENV = "MAXRL_OPS_TLS_CERT"
+TLS_KEY_ENV = "MAXRL_OPS_TLS_KEY"
+CLIENT_CA_ENV = "MAXRL_OPS_CLIENT_CA"
+INSECURE_LISTEN_ENV = "MAXRL_OPS_INSECURE_LISTEN"
 NO_DAEMON_ENV = "MAXRL_OPS_NO_DAEMON"
 _OPS_PREFIX = "MAXRL_OPS_"
 
@@ -127,6 +131,19 @@ SETTINGS: Mapping[str, Setting] = {
     for setting in (
         Setting(
             "use_maxrl", "USE_MAXRL", "true or false", _boolean, "Train with MaxRL, or with GRPO."
+        ),
+        _choice("engine", ("native", "trl"), "Whose loop trains: ours, or Hugging Face TRL's."),
+        _pattern(
+            "engine_config",
+            r"[^\x00-\x1f]+",
+            "a TOML file",
+            "TRL's arguments, key = value, and a table [lora] of peft's.",
+        ),
+        _setting(
+            "launch",
+            "a program and its arguments",
+            _command_line,
+            "What starts the trainer: torchrun --nproc-per-node 2, accelerate launch, srun ...",
         ),
         _choice("objective", OBJECTIVE_NAMES, "The exact formula of the loss."),
         _choice("schedule", SCHEDULES, "Keep the objective, or begin with GRPO and hand over."),

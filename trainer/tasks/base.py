@@ -26,16 +26,32 @@ class Prompt:
     tests: tuple[str, ...]
 
 
+class Scale(Protocol):
+    """What the rewards of a source of rewards mean."""
+
+    @property
+    def reference_threshold(self) -> float:
+        """The task's own level of "correct": a reward above it. Fixed for good."""
+        ...
+
+    @property
+    def reward_grid(self) -> tuple[float, ...]:
+        """The rewards at which the log counts how many samples lie above."""
+        ...
+
+    @property
+    def threshold_bounds(self) -> tuple[float, float]:
+        """Lowest and highest correctness threshold a control may ask for."""
+        ...
+
+
 class Task(Protocol):
-    """A source of prompts with verifiable answers.
+    """A source of prompts with verifiable answers, on a scale of its own (see Scale).
 
     A task is built once a process; `verify` may be called from one thread at a time.
 
     Attributes:
         name: What `--task` selects.
-        reference_threshold: The task's own level of "correct": a reward above it. Fixed for good.
-        reward_grid: The rewards at which the log counts how many samples lie above.
-        threshold_bounds: Lowest and highest correctness threshold a control may ask for.
         reward_profiles: Names of trainer.reward.PROFILES that make sense for its verdicts.
         model_dir: The small model shipped with the task, or None.
         is_chat: Prompts are what a person says: a model with a chat template is spoken to in it.

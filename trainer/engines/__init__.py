@@ -1,0 +1,1 @@
+"""Other trainers' loops under our objectives, log and control."""

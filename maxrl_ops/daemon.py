@@ -335,6 +335,8 @@ def _is_past(seen: _Seen) -> bool:
     if seen.state not in _GRACE_SECONDS or (seen.life is not None and seen.life.trainer_alive):
         return False
     run = seen.run
+    if seen.state == State.FAILED and run.acknowledged.exists():
+        return True
     told = (run.spec, run.state, run.detached, seen.attached_log or run.log)
     stamps = [stamp for path in told if (stamp := stamp_of(path))]
     newest = max((stamp.mtime_ns for stamp in stamps), default=0)

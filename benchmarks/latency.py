@@ -1,7 +1,7 @@
 """How long from a line in a log to its figure in /metrics, and what an idle daemon costs.
 
-A real daemon over real runs' directories. An iteration is appended to one log, and /metrics is asked
-until it shows it; between two, the log rests for as long as it takes to be at no tick's boundary.
+A real daemon over real runs' directories. An iteration is appended to one log, and /metrics is
+asked until it shows it; between two, the log rests long enough to be at no tick's boundary.
 Then nobody writes for a while: the daemon's CPU seconds and memory are what it costs to wait.
 
     python -m benchmarks.latency [--rounds 300] [--idle 60] [--runs 1 50]
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median, quantiles
@@ -27,7 +27,6 @@ from maxrl_ops.settings import Home
 from maxrl_ops.wire.documents import RunSpec
 from maxrl_ops.wire.logformat import render
 from maxrl_ops.wire.record import Algorithm, IterationRecord, RunStarted
-from maxrl_ops.wire.rundir import RunDir
 
 _RESULTS = Path(__file__).parent / "results" / "latency.md"
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -50,8 +49,8 @@ def main() -> None:
     lines = [
         "# From a log to /metrics",
         "",
-        f"{machine.describe()}; {given.rounds} appends where logs are watched, 40 where they are only",
-        "looked at four times a second; one client asks /metrics over and over.",
+        f"{machine.describe()}; {given.rounds} appends where logs are watched, 40 where they are",
+        "only looked at four times a second; one client asks /metrics over and over.",
         "",
         "| runs | logs are | p50 | p99 | idle CPU | idle RSS | threads |",
         "|---|---|---|---|---|---|---|",
@@ -178,9 +177,8 @@ def _long_line() -> float:
         return _field(Path(f"/proc/{pid}/status").read_text(), "VmHWM") / 1024
 
 
-def _until(condition: object) -> None:
+def _until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
-    assert callable(condition)
     while not condition():
         if time.monotonic() > deadline:
             raise SystemExit("the daemon does not get there")
@@ -193,9 +191,7 @@ def _cpu(pid: int) -> float:
 
 
 def _field(status: str, name: str) -> int:
-    found = re.search(rf"^{name}:\s+(\d+)", status, re.M)
-    assert found is not None
-    return int(found[1])
+    return int(re.findall(rf"^{name}:\s+(\d+)", status, re.M)[0])
 
 
 if __name__ == "__main__":

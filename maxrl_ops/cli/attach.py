@@ -6,6 +6,7 @@ from pathlib import Path
 
 from maxrl_ops import daemon_process
 from maxrl_ops.attached import log_of
+from maxrl_ops.attached_reader import AttachedReader
 from maxrl_ops.cli import supervising
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
@@ -13,7 +14,8 @@ from maxrl_ops.cli.finding import attached_log, home, named, told_by
 from maxrl_ops.cli.new_run import check_job, check_name, create_attached
 from maxrl_ops.core.printable import one_line
 from maxrl_ops.dialects import load, names
-from maxrl_ops.run_reader import LogReader, life_of
+from maxrl_ops.log_files import look
+from maxrl_ops.run_reader import life_of
 from maxrl_ops.wire.documents import Detached, RunSpec, utc_now
 from maxrl_ops.wire.rundir import RunDir
 from maxrl_ops.wire.settings import nearest
@@ -53,8 +55,10 @@ def detach(name: str) -> int:
     if life_of(run).has_ended:
         sys.stdout.write(f"{name} is detached already.\n")
         return ExitCode.OK
+    newest = look(log_of(run, spec))
+    end = (newest.inode, newest.size) if newest is not None else (0, 0)
     with supervising.as_owner(home()):
-        Detached(utc_now()).save(run)
+        Detached(utc_now(), *end).save(run)
     sys.stdout.write(f"Detached {name}: {log_of(run, spec)} is not read any more.\n")
     return ExitCode.OK
 
@@ -105,7 +109,7 @@ def _check_file(log: str, path: Path) -> None:
 def _format(run: RunDir, path: Path) -> str:
     if not path.exists():
         return "it is not there yet, and waited for"
-    reader = LogReader(run, RunSpec.load(run))
+    reader = AttachedReader(run, RunSpec.load(run))
     reader.read()
     if reader.dialect is None:
         return "nothing in it tells its format yet (--dialect says it)"

@@ -15,6 +15,8 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -142,14 +144,27 @@ class Daemon:
             self._list()
             self._on = self._host.look()
         is_busy = False
-        for seen in self._runs.values():
-            is_busy |= self._look_after(seen)
-            # A mark after each run: a thousand slow ones are no standstill.
-            self._mark()
+        with self._gathering():
+            for seen in self._runs.values():
+                is_busy |= self._look_after(seen)
+                # A mark after each run: a thousand slow ones are no standstill.
+                self._mark()
         self._mark()
         self._is_ready = self._is_ready or not is_busy
         self._show()
         return is_busy
+
+    @contextmanager
+    def _gathering(self) -> Iterator[None]:
+        """One commit for all runs; where it fails, what is in memory of any is ahead of it."""
+        try:
+            with self._store.gathering():
+                yield
+        except HistoryError as error:
+            for seen in self._runs.values():
+                seen.done_as = None
+                if seen.watch is not None:
+                    self._set_back(seen, str(error))
 
     def _mark(self) -> None:
         self._turned_at = time.monotonic()

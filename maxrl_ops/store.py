@@ -110,7 +110,7 @@ class Store:
             path.touch(mode=FILE_MODE)
             self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
             self._heads: dict[int, _Head] = {}
-            self._gathers = False
+            self._gathers = self._is_lost = False
             try:
                 self._prepare()
             except BaseException:
@@ -150,27 +150,31 @@ class Store:
                     self._db.execute("COMMIT")
             except BaseException:
                 self._heads.clear()
-                # A full disk has ended the transaction already.
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK TO one" if self._gathers else "ROLLBACK")
+                elif self._gathers:
+                    # A full disk has ended the transaction already, and not of this run alone.
+                    self._is_lost = True
                 raise
 
     @contextmanager
     def gathering(self) -> Iterator[None]:
         """Make one transaction of all that is taken in meanwhile: many runs cost one commit.
 
-        What fails for one run is undone for that run alone.
+        What fails for one run is undone for that run alone, but for what ends the transaction.
 
         Raises:
-            HistoryError: At the end or from `settle`: nothing since is stored, of any run.
+            HistoryError: At the end: some of it, of any run, is not stored.
         """
-        self._gathers = True
+        self._gathers, self._is_lost = True, False
         try:
             yield
             self.settle()
         finally:
             self._gathers = False
             self._abandon()
+        if self._is_lost:
+            raise HistoryError(f"{self._path}: what had been gathered was lost")
 
     def settle(self) -> None:
         """Store what has been gathered so far: before anything is done that it must not outlive.
@@ -183,6 +187,7 @@ class Store:
                 with self._explained():
                     self._db.execute("COMMIT")
             except BaseException:
+                self._is_lost = self._gathers
                 self._abandon()
                 raise
 

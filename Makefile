@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PEERS ?= .venv-peers
 
 .DEFAULT_GOAL := help
-.PHONY: help start test torture bench lint format models units install system system-test system-bench clean
+.PHONY: help start test torture bench lint format models units grafana install system system-test system-bench clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,7 @@ bench: install system-bench $(PEERS)/.installed ## Measure ourselves, and beside
 	@$(BIN)/python -m benchmarks.resume
 	@$(BIN)/python -m benchmarks.log_to_store
 	@$(BIN)/python -m benchmarks.scrape
+	@$(BIN)/python -m benchmarks.backtest
 	@$(BIN)/python -m benchmarks.objectives
 	@$(BIN)/python -m benchmarks.autopilot
 	@$(BIN)/python -m benchmarks.trainer_vs_trl --peer-python $(PEERS)/bin/python
@@ -47,6 +48,9 @@ models: install ## Build the shipped models anew (minutes of CPU)
 
 units: install ## Write systemd/ anew from maxrl_ops/systemd_files.py
 	@$(BIN)/python scripts/write_units.py
+
+grafana: install ## Write grafana/ and docs/metrics.md anew from signals.py and alerts.py
+	@$(BIN)/python scripts/write_grafana.py
 
 install: system $(VENV)/.installed ## Make the virtual environment
 

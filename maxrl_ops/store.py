@@ -21,6 +21,7 @@ from maxrl_ops.core.decision import (
     ForeignControl,
     Hold,
     Input,
+    Judged,
     Output,
     Published,
     Superseded,
@@ -95,6 +96,10 @@ class _Head:
     highest: int
 
 
+class LostError(HistoryError):
+    """What was gathered could not be stored, of no run."""
+
+
 class Store:
     """The open history."""
 
@@ -110,7 +115,7 @@ class Store:
             path.touch(mode=FILE_MODE)
             self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
             self._heads: dict[int, _Head] = {}
-            self._gathers = self._is_lost = False
+            self._gathers = False
             try:
                 self._prepare()
             except BaseException:
@@ -148,46 +153,46 @@ class Store:
                 self._db.execute("RELEASE one")
                 if not self._gathers:
                     self._db.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
                 self._heads.clear()
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK TO one" if self._gathers else "ROLLBACK")
                 elif self._gathers:
                     # A full disk has ended the transaction already, and not of this run alone.
-                    self._is_lost = True
+                    raise LostError(f"{self._path}: {error}; see that it can be written") from error
                 raise
 
     @contextmanager
     def gathering(self) -> Iterator[None]:
         """Make one transaction of all that is taken in meanwhile: many runs cost one commit.
 
-        What fails for one run is undone for that run alone, but for what ends the transaction.
+        What fails for one run is undone for that run alone, where SQLite lets it.
 
         Raises:
-            HistoryError: At the end: some of it, of any run, is not stored.
+            LostError: At the end, from `settle` or `take`: nothing since is stored, of any run.
         """
-        self._gathers, self._is_lost = True, False
+        self._gathers = True
         try:
             yield
             self.settle()
         finally:
             self._gathers = False
             self._abandon()
-        if self._is_lost:
-            raise HistoryError(f"{self._path}: what had been gathered was lost")
 
     def settle(self) -> None:
         """Store what has been gathered so far: before anything is done that it must not outlive.
 
         Raises:
-            HistoryError: It cannot be stored, and is lost.
+            LostError: It cannot be stored.
         """
         if self._db.in_transaction:
             try:
                 with self._explained():
                     self._db.execute("COMMIT")
+            except HistoryError as error:
+                self._abandon()
+                raise LostError(str(error)) from error
             except BaseException:
-                self._is_lost = self._gathers
                 self._abandon()
                 raise
 
@@ -430,6 +435,10 @@ def _note(db: sqlite3.Connection, run: int, output: Output) -> None:
                 ),
             )
             _count(db, run, _rule_of(db, run, output.revision), output.outcome)
+        case Judged():
+            told = json.dumps(dict(output.evidence))
+            row = (output.revision, output.verdict, output.iteration, told, output.because)
+            db.execute("INSERT OR REPLACE INTO judgements VALUES (?, ?, ?, ?, ?, ?)", (run, *row))
         case Decision():
             pass
 

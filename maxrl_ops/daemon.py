@@ -60,6 +60,10 @@ _STANDSTILL_SECONDS = 15.0
 # What a log is made into refers to nothing in circles: looking for such after each 700 objects
 # took a seventh of the time.
 _COLLECTIONS = (20_000, 50, 100)
+# Of so many runs the series are written as soon as one has changed. For each run beyond them, a
+# run's are left as they are for so much longer: writing them takes longer than reading a block.
+_SHOWN_AT_ONCE = 100
+_SHOWN_AFTER_SECONDS = 0.005
 # How long an ended run's series stay: for a last scrape, and for whoever looks why it failed.
 _GRACE_SECONDS = {
     State.FINISHED: 3600.0,
@@ -87,6 +91,8 @@ class _Seen:
         revived_at: When its supervisor was spawned anew last (monotonic seconds).
         lines: Its series.
         shown_as: What they were made of, beside its log and history.
+        shown_at: When they were written (monotonic seconds).
+        is_stale: Something has changed since.
         done_as: Stamps of run.json and state.json, and of an attached log, of a run that is over,
             taken in whole, and its series gone; None for any other.
         attached_log: The log of an attached run.
@@ -104,6 +110,8 @@ class _Seen:
     attached_log: Path | None = None
     lines: Lines = field(default_factory=dict)
     shown_as: object = None
+    shown_at: float = -math.inf
+    is_stale: bool = True
 
     @property
     def is_over(self) -> bool:
@@ -142,6 +150,8 @@ class Daemon:
                 if not woken:
                     break
                 is_busy = self._look_at([self._runs[name] for name in woken if name in self._runs])
+                if len(self._runs) <= _SHOWN_AT_ONCE:
+                    self._show()
 
     def turn(self) -> bool:
         """One piece of every run's log; whether there may be more at once."""
@@ -152,6 +162,7 @@ class Daemon:
             self._on = self._host.look()
         is_busy = self._look_at(list(self._runs.values()))
         self._is_ready = self._is_ready or not is_busy
+        self._show()
         return is_busy
 
     def _look_at(self, runs: Sequence[_Seen]) -> bool:
@@ -169,7 +180,6 @@ class Daemon:
                 seen.done_as = None
                 self._set_back(seen, str(error))
         self._mark()
-        self._show()
         return is_busy
 
     def _mark(self) -> None:
@@ -241,7 +251,7 @@ class Daemon:
             seen.done_as = None
         if seen.watch is not None and seen.watch.is_replaced():
             seen.watch, has_news = None, True
-        stamps = _stamps(seen)
+        stamps = _stamps(seen) if has_news or seen.watch is None else ()
         if has_news:
             _look(seen, now)
             _revive(seen, now)
@@ -260,12 +270,16 @@ class Daemon:
         return is_busy
 
     def _describe(self, seen: _Seen, watch: RunWatch, *, is_busy: bool) -> None:
-        """Write its series anew where anything has changed."""
+        """Write its series anew where anything has changed; of very many runs, not at once."""
         state = seen.life.state if seen.life else None
         made_of = (state, seen.state, watch.lag, stamp_of(watch.run.checkpoints))
         if is_busy or made_of != seen.shown_as or not seen.lines:
+            seen.is_stale, seen.shown_as = True, made_of
+        after = (len(self._runs) - _SHOWN_AT_ONCE) * _SHOWN_AFTER_SECONDS
+        now = time.monotonic()
+        if seen.is_stale and now - seen.shown_at >= after:
             seen.lines = lines_of(run_samples(view_of(watch, self._store, state, seen.state)))
-            seen.shown_as = made_of
+            seen.is_stale, seen.shown_at = False, now
 
     def _has_taken_in(self, run: RunDir, spec: RunSpec) -> bool:
         """The history holds the whole log: hundreds of old runs are not folded at every start."""

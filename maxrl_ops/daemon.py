@@ -61,6 +61,10 @@ _STANDSTILL_SECONDS = 15.0
 # What a log is made into refers to nothing in circles: looking for such after each 700 objects
 # took a seventh of the time.
 _COLLECTIONS = (20_000, 50, 100)
+# Of so many runs the series are written as soon as one has changed. For each run beyond them, a
+# run's are left as they are for so much longer: writing them takes longer than reading a block.
+_SHOWN_AT_ONCE = 100
+_SHOWN_AFTER_SECONDS = 0.005
 # How long an ended run's series stay: for a last scrape, and for whoever looks why it failed.
 _GRACE_SECONDS = {
     State.FINISHED: 3600.0,
@@ -89,6 +93,8 @@ class _Seen:
         revived_at: When its supervisor was spawned anew last (monotonic seconds).
         lines: Its series.
         shown_as: What they were made of, beside its log and history.
+        shown_at: When they were written (monotonic seconds).
+        is_stale: Something has changed since.
         done_as: Stamps of run.json and state.json, and of an attached log, of a run that is over,
             taken in whole, and its series gone; None for any other.
         attached_log: The log of an attached run.
@@ -108,6 +114,8 @@ class _Seen:
     attached_log: Path | None = None
     lines: Lines = field(default_factory=dict)
     shown_as: object = None
+    shown_at: float = -math.inf
+    is_stale: bool = True
     looked_as: tuple[Stamp | None, ...] | None = None
 
     def is_due(self, now: float, *, is_watched: bool) -> bool:
@@ -124,7 +132,7 @@ class _Seen:
             return True
         if self.done_as is not None:
             return False
-        return self.watch is None or self.watch.has_news
+        return self.watch is None or self.is_stale or self.watch.has_news
 
     @property
     def is_over(self) -> bool:
@@ -167,6 +175,8 @@ class Daemon:
                 if not woken:
                     break
                 is_busy = self._look_at([self._runs[name] for name in woken if name in self._runs])
+                if len(self._runs) <= _SHOWN_AT_ONCE:
+                    self._show(has_changed=True)
 
     def turn(self) -> bool:
         """One piece of every run's log; whether there may be more at once."""
@@ -175,10 +185,10 @@ class Daemon:
             self._listed_at = now
             self._list()
             self._on = self._host.look()
-        is_busy = self._look_at(
-            [s for s in self._runs.values() if s.is_due(now, is_watched=self._is_watched)]
-        )
+        due = [s for s in self._runs.values() if s.is_due(now, is_watched=self._is_watched)]
+        is_busy = self._look_at(due)
         self._is_ready = self._is_ready or not is_busy
+        self._show(has_changed=bool(due))
         return is_busy
 
     def _look_at(self, runs: Sequence[_Seen]) -> bool:
@@ -193,9 +203,9 @@ class Daemon:
         except HistoryError as error:
             # Nothing of it is stored: all that is in memory is ahead of the history.
             for seen in runs:
+                seen.done_as = None
                 self._set_back(seen, str(error))
         self._mark()
-        self._show(has_changed=bool(runs))
         return is_busy
 
     def _mark(self) -> None:
@@ -277,7 +287,7 @@ class Daemon:
             seen.done_as = None
         if seen.watch is not None and seen.watch.is_replaced():
             seen.watch, has_news = None, True
-        stamps = _stamps(seen)
+        stamps = _stamps(seen) if has_news or seen.watch is None else ()
         if has_news:
             looked_as = _all_stamps(seen)
             _look(seen, now)
@@ -298,12 +308,16 @@ class Daemon:
         return is_busy
 
     def _describe(self, seen: _Seen, watch: RunWatch, *, is_busy: bool) -> None:
-        """Write its series anew where anything has changed."""
+        """Write its series anew where anything has changed; of very many runs, not at once."""
         state = seen.life.state if seen.life else None
         made_of = (state, seen.state, watch.lag, stamp_of(watch.run.checkpoints))
         if is_busy or made_of != seen.shown_as or not seen.lines:
+            seen.is_stale, seen.shown_as = True, made_of
+        after = (len(self._runs) - _SHOWN_AT_ONCE) * _SHOWN_AFTER_SECONDS
+        now = time.monotonic()
+        if seen.is_stale and now - seen.shown_at >= after:
             seen.lines = lines_of(run_samples(view_of(watch, self._store, state, seen.state)))
-            seen.shown_as = made_of
+            seen.is_stale, seen.shown_at = False, now
 
     def _has_taken_in(self, run: RunDir, spec: RunSpec) -> bool:
         """The history holds the whole log: hundreds of old runs are not folded at every start."""

@@ -2,15 +2,13 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from maxrl_ops import read_only
 from maxrl_ops.core.entry import Entry, Held, Told
-from maxrl_ops.history_schema import HistoryError, check_identity
-
-_BUSY_SECONDS = 5.0
+from maxrl_ops.history_schema import HistoryError
 
 _ENTRIES = """
     SELECT runs.name AS run, decisions.revision, COALESCE(decisions.iteration, answers.iteration)
@@ -55,26 +53,7 @@ class Journal:
             HistoryError: It is not ours, of a newer version, or damaged.
         """
         self._path = path
-        if path.stat().st_size == 0:
-            # A daemon is making it this very moment.
-            raise FileNotFoundError(path)
-        with self._explained():
-            try:
-                self._db = _opened(path, "mode=ro")
-            except sqlite3.OperationalError:
-                # Where no daemon runs, a reader would have to make the files of the write-ahead
-                # log, which one of the group may not; without them nobody is writing.
-                if path.with_name(f"{path.name}-wal").exists():
-                    raise
-                self._db = _opened(path, "mode=ro&immutable=1")
-        self._db.row_factory = sqlite3.Row
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise HistoryError(f"{self._path}: {error}") from error
+        self._db = read_only.connect(path)
 
     def close(self) -> None:
         """Close it."""
@@ -88,7 +67,7 @@ class Journal:
 
     def entries(self, name: str | None = None) -> list[Entry]:
         """The decisions of one run, or of all, each run's in order."""
-        with self._explained():
+        with read_only.explained(self._path):
             known = "SELECT 1 FROM sqlite_master WHERE name = 'judgements'"
             has_judgements = self._db.execute(known).fetchone() is not None
             query = _ENTRIES.format(
@@ -104,20 +83,9 @@ class Journal:
             f" JOIN runs ON runs.id = holds.run WHERE holds.run IN ({_NAMED})"
             " ORDER BY holds.id DESC LIMIT 1"
         )
-        with self._explained():
+        with read_only.explained(self._path):
             row = self._db.execute(query, {"name": name}).fetchone()
         return None if row is None else Held(*row)
-
-
-def _opened(path: Path, how: str) -> sqlite3.Connection:
-    """A connection that has read from the file."""
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=_BUSY_SECONDS)
-    try:
-        check_identity(db, path)
-    except BaseException:
-        db.close()
-        raise
-    return db
 
 
 class JournalReader:

@@ -96,6 +96,10 @@ class _Head:
     highest: int
 
 
+class LostError(HistoryError):
+    """What was gathered could not be stored, of no run."""
+
+
 class Store:
     """The open history."""
 
@@ -163,7 +167,7 @@ class Store:
         What fails for one run is undone for that run alone.
 
         Raises:
-            HistoryError: At the end or from `settle`: nothing since is stored, of any run.
+            LostError: At the end or from `settle`: nothing since is stored, of any run.
         """
         self._gathers = True
         try:
@@ -177,12 +181,15 @@ class Store:
         """Store what has been gathered so far: before anything is done that it must not outlive.
 
         Raises:
-            HistoryError: It cannot be stored, and is lost.
+            LostError: It cannot be stored.
         """
         if self._db.in_transaction:
             try:
                 with self._explained():
                     self._db.execute("COMMIT")
+            except HistoryError as error:
+                self._abandon()
+                raise LostError(str(error)) from error
             except BaseException:
                 self._abandon()
                 raise

@@ -65,7 +65,12 @@ class Told:
 
 def changes_of(entry: Entry) -> str:
     """`correctness_threshold to 25, n_samples to 16`."""
-    return ", ".join(f"{key} to {_short(value)}" for key, value in entry.control.items())
+    return values_text(entry.control)
+
+
+def values_text(changes: Mapping[str, Any]) -> str:
+    """New values by their key, in words."""
+    return ", ".join(f"{key} to {_short(value)}" for key, value in changes.items())
 
 
 def decision_sentence(entry: Entry) -> str:  # noqa: PLR0911 - one case an outcome

@@ -151,6 +151,12 @@ class Tailer:
             return self._file.identity.inode, self._file.offset
         return self._cursor.inode, self._cursor.offset
 
+    @property
+    def has_news(self) -> bool:
+        """A read may find something: the log is not as it was when it had been read to its end."""
+        settled = self._settled
+        return settled is None or self._left is not None or _stamp(self._path) != settled
+
     def cursor(self, pending: int) -> Cursor:
         """The place `pending` bytes before what was read last."""
         wanted = self._given - pending

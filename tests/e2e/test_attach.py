@@ -9,7 +9,6 @@ import urllib.request
 from contextlib import closing
 from pathlib import Path
 
-import pytest
 from conftest import Installation
 from waiting import wait_until
 
@@ -97,12 +96,20 @@ def test_a_log_that_is_not_there_yet_is_waited_for_and_detached(
     part = next(end for end in ends if len(records_of(data[:end], "verl")) == 2)
     log.write_bytes(data[:part])
     wait_until(lambda: len(stored(maxrl, "train-1")) == 2, 20, "a part of it is read")
-    code, words = maxrl.refused("attach", "--log", str(log))
+    alias = tmp_path / "alias.log"
+    alias.symlink_to(log)
+    code, words = maxrl.refused("attach", "--log", str(alias))
     assert (code, "attached already, as train-1" in words) == (4, True)
     for command in (("set", "n_samples=4", "--run", "train-1"), ("stop", "train-1")):
         code, words = maxrl.refused(*command)
         assert (code, "is attached: it is only looked at" in words) == (2, True)
     assert "step:" in maxrl.run("logs", "train-1")
+    assert "mean reward" in maxrl.status("train-1")["sentence"]
+    told = json.loads(maxrl.run("history", "train-1", "--json", "--since", "2"))
+    assert [each["iteration"] for each in told] == [2]
+    page = tmp_path / "report.html"
+    maxrl.run("report", "train-1", "--to", str(page))
+    assert "train-1" in page.read_text()
     maxrl.run("detach", "train-1")
     # The daemon looks at the state of each run every second.
     wait_until(lambda: 'state="detached"' in metrics(maxrl), 20, "it is seen to be detached")
@@ -117,25 +124,19 @@ def test_a_log_that_is_not_there_yet_is_waited_for_and_detached(
     assert "detached already" in maxrl.run("detach", "train-1")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (("--log", "/nowhere/at/all.log"), 3, "there is no directory /nowhere/at"),
-        (("--log", "/"), 2, "is a directory"),
-        (("--log", "/dev/null"), 2, "no regular file"),
-        (("--log", "x.log", "--dialect", "velr"), 2, "did you mean verl?"),
-        (("--log", "x.log", "--name", "a/b"), 2, "--name='a/b' is not allowed"),
-        ((), 2, "missing option '--log'"),
-    ],
-)
-def test_what_cannot_be_attached_is_said_in_a_line(
-    maxrl: Installation, arguments: tuple[str, ...], code: int, words: str
-) -> None:
-    got, said = maxrl.refused("attach", *arguments)
-    assert (got, words in said) == (code, True), said
-
-
-def test_a_run_of_ours_cannot_be_detached(maxrl: Installation) -> None:
+def test_what_cannot_be_attached_or_detached_is_said_in_a_line(maxrl: Installation) -> None:
     maxrl.run("start", "--name", "ours", "--", "sleep", "60", MAXRL_OPS_NO_DAEMON="1")
-    code, words = maxrl.refused("detach", "ours")
-    assert (code, "maxrl-ops stop ours" in words) == (2, True)
+    ours = str(maxrl.home / "runs" / "ours" / "trainer.log")
+    for arguments, expected, words in (
+        (("attach", "--log", "/nowhere/at/all.log"), 3, "there is no directory /nowhere/at"),
+        (("attach", "--log", "/"), 2, "is a directory"),
+        (("attach", "--log", "/dev/null"), 2, "no regular file"),
+        (("attach", "--log", "x.log", "--dialect", "velr"), 2, "did you mean verl?"),
+        (("attach", "--log", "x.log", "--name", "a/b"), 2, "--name='a/b' is not allowed"),
+        (("attach",), 2, "missing option '--log'"),
+        (("attach", "--log", ours), 4, "looked at already, as the log of ours"),
+        (("detach", "ours"), 2, "maxrl-ops stop ours"),
+        (("detach", "nobody"), 3, "there is no run 'nobody'"),
+    ):
+        code, said = maxrl.refused(*arguments)
+        assert (code, words in said) == (expected, True), said

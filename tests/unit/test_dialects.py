@@ -4,8 +4,11 @@
 """
 
 import math
+import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +23,7 @@ from maxrl_ops.event_json import encode
 from maxrl_ops.wire.record import Evaluated, Event, IterationRecord, RunStarted, Unparsed
 
 LOGS = Path(__file__).parents[1] / "golden" / "logs"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "dialects.md"
 NAMES = sorted(path.name for path in LOGS.glob("*.log"))
 
 
@@ -273,6 +277,22 @@ def test_an_error_in_another_packages_dialect_is_one_line_with_its_name() -> Non
     data = (LOGS / "verl.log").read_bytes()
     well = load_added("theirs", "test_dialects:WELL")
     assert as_lines(told(well.open(Past()), [data])) == golden_lines("verl.log")
+
+
+def test_the_documented_dialect_reads_what_it_is_documented_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    [source] = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.S)
+    module = ModuleType("documented")
+    exec(source, module.__dict__)  # noqa: S102 - of our own documentation
+    monkeypatch.setitem(sys.modules, "documented", module)
+    mine = load_added("mine", "documented:DIALECT")
+    lines = b"loading\nit 12 score 0.5\n"
+    assert mine.tells("it 12 score 0.5")
+    for pieces in ([lines], bytewise(lines)):
+        [record] = told(mine.open(Past()), pieces)
+        assert isinstance(record, IterationRecord)
+        assert (record.iteration, record.reward_mean) == (12, 0.5)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from maxrl_ops import __version__
+from maxrl_ops.cli import past_commands
 from maxrl_ops.cli.errors import CommandError, of_os_error
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.start_options import OWN_COMMAND, StartCommand, with_start_options
@@ -31,6 +32,8 @@ app = typer.Typer(
     add_completion=False,
     invoke_without_command=True,
 )
+
+app.add_typer(past_commands.app)
 
 RunName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="The run's name.")]
 RunOption = Annotated[
@@ -191,7 +194,8 @@ def stop(
 ) -> int:
     """Stop a run, with a checkpoint.
 
-    It ends after its current iteration. Without NAME: the only active run.
+    It ends after its current iteration. Without NAME: the only active run. Of a run that has failed
+    already: acknowledge that, which ends its alerts.
     """
     from maxrl_ops.cli.stop import stop as run_stop  # noqa: PLC0415
 
@@ -467,23 +471,64 @@ def export_model(
     return run_export(name, to)
 
 
+RunbooksOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help="Where alerts link to. [default: the runbooks written to DIR]"
+    ),
+]
+ToOption = Annotated[str, typer.Option(metavar="DIR", help="Made where it does not exist.")]
+
+
 @export.command("prometheus", epilog="Example: maxrl-ops export prometheus --to prometheus")
 def export_prometheus(
-    to: Annotated[str, typer.Option(metavar="DIR", help="Made where it does not exist.")],
-    runbooks: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL", help="Where alerts link to. [default: the runbooks written to DIR]"
-        ),
+    to: ToOption,
+    runbooks: RunbooksOption = None,
+    alertmanager: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Whom to tell of what fires.")
     ] = None,
+    webhook: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Write an alertmanager.yml that sends alerts there."),
+    ] = None,
+    times: Annotated[
+        float,
+        typer.Option(
+            metavar="FACTOR", help="Multiply all times of alerts: 0.01 to see one fire soon."
+        ),
+    ] = 1.0,
 ) -> int:
     """Write a Prometheus configuration for this host, with alert rules and their runbooks.
 
     It scrapes the daemon that runs here, else the default address.
     """
-    from maxrl_ops.cli.export_prometheus import export_prometheus as run_export  # noqa: PLC0415
+    from maxrl_ops.cli.export_monitoring import export_prometheus as run_export  # noqa: PLC0415
 
-    return run_export(to, runbooks)
+    return run_export(to, runbooks, alertmanager, webhook, times)
+
+
+@export.command("grafana", epilog="Example: maxrl-ops export grafana --to grafana")
+def export_grafana(
+    to: ToOption,
+    prometheus: Annotated[
+        str, typer.Option(metavar="URL", help="Where Grafana finds Prometheus.")
+    ] = "http://127.0.0.1:9090",
+    runbooks: RunbooksOption = None,
+    webhook: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where Grafana's own alerts go. [default: MAXRL_OPS_ALERT_WEBHOOK of Grafana]",
+        ),
+    ] = None,
+) -> int:
+    """Write Grafana's dashboards and data source, and alerts for a Grafana that evaluates them.
+
+    With an Alertmanager leave provisioning/alerting out, or every alert comes twice.
+    """
+    from maxrl_ops.cli.export_monitoring import export_grafana as run_export  # noqa: PLC0415
+
+    return run_export(to, prometheus, runbooks, webhook)
 
 
 @export.command("systemd", epilog="Example: sudo maxrl-ops export systemd --to /etc")

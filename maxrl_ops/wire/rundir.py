@@ -73,6 +73,11 @@ class RunDir:
         return self.path / "heartbeat.json"
 
     @property
+    def acknowledged(self) -> Path:
+        """acknowledged: there once somebody has seen that the run failed."""
+        return self.path / "acknowledged"
+
+    @property
     def checkpoints(self) -> Path:
         """checkpoints/: one directory each, complete with its marker."""
         return self.path / "checkpoints"

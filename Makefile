@@ -29,6 +29,7 @@ bench: install $(PEERS)/.installed ## Measure ourselves, and beside our peers (a
 	@$(BIN)/python -m benchmarks.scrape
 	@$(BIN)/python -m benchmarks.objectives
 	@$(BIN)/python -m benchmarks.autopilot
+	@$(BIN)/python -m benchmarks.supervision --peer-python $(PEERS)/bin/python
 	@$(BIN)/python -m benchmarks.trainer_vs_trl --peer-python $(PEERS)/bin/python
 
 lint: install ## ruff and mypy --strict

@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PEERS ?= .venv-peers
 
 .DEFAULT_GOAL := help
-.PHONY: help start test torture bench lint format models units install system system-test clean
+.PHONY: help start test torture bench lint format models units grafana install system system-test system-bench clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,14 +19,16 @@ start: install ## Train the shipped model on Rust with MaxRL, and watch it
 test: install system-test ## Run the test suite
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
-torture: install system-test ## Kill trainings, verify a thousand candidates (minutes); make test does a share
-	@PATH="$(CURDIR)/$(BIN):$$PATH" TORTURE_KILLS=50 TORTURE_CANDIDATES=1000 TORTURE_RUNS=20 $(BIN)/pytest tests/torture tests/unit/test_autopilot_properties.py
+torture: install system-test ## Kill trainings and daemons, verify a thousand candidates (minutes); make test does a share
+	@PATH="$(CURDIR)/$(BIN):$$PATH" TORTURE_KILLS=50 TORTURE_CANDIDATES=1000 TORTURE_RUNS=20 TORTURE_DAEMON_KILLS=200 $(BIN)/pytest tests/torture tests/unit/test_autopilot_properties.py
 
-bench: install $(PEERS)/.installed ## Measure ourselves, and beside our peers (an hour)
+bench: install system-bench $(PEERS)/.installed ## Measure ourselves, and beside our peers (an hour)
 	@$(BIN)/python -m benchmarks.start_to_sample
 	@$(BIN)/python -m benchmarks.verifier
 	@$(BIN)/python -m benchmarks.resume
+	@$(BIN)/python -m benchmarks.log_to_store
 	@$(BIN)/python -m benchmarks.scrape
+	@$(BIN)/python -m benchmarks.backtest
 	@$(BIN)/python -m benchmarks.objectives
 	@$(BIN)/python -m benchmarks.autopilot
 	@$(BIN)/python -m benchmarks.supervision --peer-python $(PEERS)/bin/python
@@ -47,6 +49,9 @@ models: install ## Build the shipped models anew (minutes of CPU)
 
 units: install ## Write systemd/ anew from maxrl_ops/systemd_files.py
 	@$(BIN)/python scripts/write_units.py
+
+grafana: install ## Write grafana/ and docs/metrics.md anew from signals.py and alerts.py
+	@$(BIN)/python scripts/write_grafana.py
 
 install: system $(VENV)/.installed ## Make the virtual environment
 
@@ -69,6 +74,9 @@ system:
 system-test: system
 	@scripts/system-packages promtool:prometheus amtool:prometheus-alertmanager chromium:chromium \
 		systemctl:systemd openssl:openssl curl:curl
+
+system-bench:
+	@scripts/system-packages mtail:mtail
 
 clean: ## Remove the virtual environment and every cache
 	@rm -rf $(VENV) $(PEERS) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,45 +5,49 @@ moment: runs go on without it, nothing is lost, nothing is counted or decided tw
 torch nor typer.
 """
 
-import argparse
 import errno
 import faulthandler
+import gc
 import math
 import os
-import select
 import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NoReturn
+from pathlib import Path
 
 from maxrl_ops import __version__, detached, locks, processes, supervisor, systemd
+from maxrl_ops.attached import log_of
+from maxrl_ops.core.attached import DETACHED, state_of_attached
 from maxrl_ops.core.policy import Policy
+from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.run_state import State
 from maxrl_ops.core.sentence import looking_after
 from maxrl_ops.core.snapshot import DAMAGED, SUPERVISOR_GONE, state_of
 from maxrl_ops.daemon_file import DaemonFile, running
 from maxrl_ops.exporter import Exporter, Lines, Scene, lines_of
 from maxrl_ops.host import Host, HostView
+from maxrl_ops.listening import ListenError, Listening, listening
 from maxrl_ops.metrics_server import Server, serve
 from maxrl_ops.notify import Notifier, is_service
 from maxrl_ops.own_log import say
 from maxrl_ops.run_metrics import run_samples
-from maxrl_ops.run_reader import Life, heartbeat_of, life_of
+from maxrl_ops.run_reader import Life, age_of, heartbeat_of, life_of
 from maxrl_ops.run_view import view_of
 from maxrl_ops.run_watch import RunWatch, Stamp, stamp_of
 from maxrl_ops.settings import Home
 from maxrl_ops.stop_signals import StopSignals
-from maxrl_ops.store import HistoryError, Store
+from maxrl_ops.store import HistoryError, LostError, Store
 from maxrl_ops.systemd_files import RUN_UNIT
+from maxrl_ops.wakes import Wakes
 from maxrl_ops.wire.documents import RunSpec, utc_now
 from maxrl_ops.wire.rundir import DocumentError, RunDir, make_directories
-from maxrl_ops.wire.settings import LISTEN_ENV
+from maxrl_ops.wire.settings import NO_WATCH_ENV
 
-DEFAULT_ADDRESS = ("127.0.0.1", 9478)
 _TICK_SECONDS = 0.25
 # How often the list of runs, and the state of each, is looked at again.
 _LOOK_SECONDS = 1.0
@@ -53,12 +57,16 @@ _RETRY_SECONDS = 5.0
 _REVIVE_SECONDS = 30.0
 # How long the loop may stand still before /healthz says so.
 _STANDSTILL_SECONDS = 15.0
+# What a log is made into refers to nothing in circles: looking for such after each 700 objects
+# took a seventh of the time.
+_COLLECTIONS = (20_000, 50, 100)
 # How long an ended run's series stay: for a last scrape, and for whoever looks why it failed.
 _GRACE_SECONDS = {
     State.FINISHED: 3600.0,
     State.STOPPED: 3600.0,
     State.FAILED: 86_400.0,
     SUPERVISOR_GONE: 86_400.0,
+    DETACHED: 3600.0,
 }
 _OK, _CONFIGURATION, _IN_USE, _NOT_UP = 0, 2, 4, 5
 # EX_CONFIG of sysexits.h: systemd does not start us again until a person has.
@@ -79,8 +87,9 @@ class _Seen:
         revived_at: When its supervisor was spawned anew last (monotonic seconds).
         lines: Its series.
         shown_as: What they were made of, beside its log and history.
-        done_as: Stamps of run.json and state.json of a run that is over, taken in whole, and its
-            series gone; None for any other.
+        done_as: Stamps of run.json and state.json, and of an attached log, of a run that is over,
+            taken in whole, and its series gone; None for any other.
+        attached_log: The log of an attached run.
     """
 
     run: RunDir
@@ -91,7 +100,8 @@ class _Seen:
     state: str = State.STARTING
     looked_at: float = -_LOOK_SECONDS
     revived_at: float = -math.inf
-    done_as: tuple[Stamp | None, Stamp | None] | None = None
+    done_as: tuple[Stamp | None, ...] | None = None
+    attached_log: Path | None = None
     lines: Lines = field(default_factory=dict)
     shown_as: object = None
 
@@ -121,11 +131,17 @@ class Daemon:
         self._turned_at = time.monotonic()
         self._is_ready = False
 
-    def run(self, signals: StopSignals) -> None:
-        """Turn until somebody asks for the end."""
+    def run(self, signals: StopSignals, wakes: Wakes) -> None:
+        """Turn until somebody asks for the end; between two turns, look where something came."""
         while not signals.take():
+            turn_at = time.monotonic() + _TICK_SECONDS
             is_busy = self.turn()
-            select.select([signals], [], [], 0.0 if is_busy else _TICK_SECONDS)
+            wakes.follow({n: s.attached_log for n, s in self._runs.items() if s.attached_log})
+            while not is_busy and (left := turn_at - time.monotonic()) > 0:
+                woken = wakes.wait(signals, left)
+                if not woken:
+                    break
+                is_busy = self._look_at([self._runs[name] for name in woken if name in self._runs])
 
     def turn(self) -> bool:
         """One piece of every run's log; whether there may be more at once."""
@@ -134,13 +150,24 @@ class Daemon:
             self._listed_at = now
             self._list()
             self._on = self._host.look()
-        is_busy = False
-        for seen in self._runs.values():
-            is_busy |= self._look_after(seen)
-            # A mark after each run: a thousand slow ones are no standstill.
-            self._mark()
-        self._mark()
+        is_busy = self._look_at(list(self._runs.values()))
         self._is_ready = self._is_ready or not is_busy
+        return is_busy
+
+    def _look_at(self, runs: Sequence[_Seen]) -> bool:
+        """One piece of those runs' logs, in one transaction; whether there may be more at once."""
+        is_busy = False
+        try:
+            with self._store.gathering():
+                for seen in runs:
+                    is_busy |= self._look_after(seen)
+                    # A mark after each run: a thousand slow ones are no standstill.
+                    self._mark()
+        except HistoryError as error:
+            # Nothing of it is stored: all that is in memory is ahead of the history.
+            for seen in runs:
+                self._set_back(seen, str(error))
+        self._mark()
         self._show()
         return is_busy
 
@@ -185,6 +212,8 @@ class Daemon:
             return False
         try:
             is_busy = self._turn_of(seen, now)
+        except LostError:
+            raise
         except HistoryError as error:
             self._set_back(seen, str(error))
         except (DocumentError, OSError) as error:
@@ -205,13 +234,13 @@ class Daemon:
     def _turn_of(self, seen: _Seen, now: float) -> bool:
         has_news = now - seen.looked_at >= _LOOK_SECONDS
         if seen.done_as is not None:
-            if not has_news or seen.done_as == _stamps(seen.run):
+            if not has_news or seen.done_as == _stamps(seen):
                 return False
             # Another run stands under its name, or a supervisor took it up again.
             seen.done_as = None
         if seen.watch is not None and seen.watch.is_replaced():
             seen.watch, has_news = None, True
-        stamps = _stamps(seen.run)
+        stamps = _stamps(seen)
         if has_news:
             _look(seen, now)
             _revive(seen, now)
@@ -221,6 +250,7 @@ class Daemon:
                 seen.done_as = stamps
                 return False
             seen.watch = RunWatch(seen.run, spec, self._store, self._policy)
+            _look(seen, now)
         is_busy = seen.watch.tick(is_over=seen.is_over)
         if (is_busy or has_news) and not seen.watch.is_catching_up:
             self._describe(seen, seen.watch, is_busy=is_busy)
@@ -238,8 +268,11 @@ class Daemon:
 
     def _has_taken_in(self, run: RunDir, spec: RunSpec) -> bool:
         """The history holds the whole log: hundreds of old runs are not folded at every start."""
+        if run.detached.exists():
+            return True
         place, _ = self._store.place(self._store.run(spec.name, spec.created, spec.job_name))
-        return run.log.exists() and place.offset >= run.log.stat().st_size
+        log = log_of(run, spec)
+        return log.exists() and place.offset >= log.stat().st_size
 
     def _set_back(self, seen: _Seen, problem: str) -> None:
         """Forget what is in memory, which may be ahead of the history, and try again later."""
@@ -267,8 +300,15 @@ def _spec_of(run: RunDir) -> RunSpec:
 def _look(seen: _Seen, now: float) -> None:
     """See what the run is doing."""
     seen.life, seen.looked_at = life_of(seen.run), now
+    spec = _spec_of(seen.run)
+    if spec.is_attached:
+        seen.attached_log = log_of(seen.run, spec)
+        history = seen.watch.history if seen.watch is not None else RunHistory()
+        age = age_of(seen.attached_log)
+        seen.state = state_of_attached(history, age, is_detached=seen.life.is_detached)
+        return
     seen.state = state_of(
-        _spec_of(seen.run).created,
+        spec.created,
         seen.life.state,
         heartbeat_of(seen.run),
         datetime.now(UTC),
@@ -306,8 +346,10 @@ def _revive(seen: _Seen, now: float) -> None:
     say(f"{seen.run.name}: its supervisor is dead, its trainer lives: pid {pid} adopts it")
 
 
-def _stamps(run: RunDir) -> tuple[Stamp | None, Stamp | None]:
-    return stamp_of(run.spec), stamp_of(run.state)
+def _stamps(seen: _Seen) -> tuple[Stamp | None, ...]:
+    run = seen.run
+    own = stamp_of(run.spec), stamp_of(run.detached) or stamp_of(run.state)
+    return own if seen.attached_log is None else (*own, stamp_of(seen.attached_log))
 
 
 def _is_past(seen: _Seen) -> bool:
@@ -315,7 +357,10 @@ def _is_past(seen: _Seen) -> bool:
     if seen.state not in _GRACE_SECONDS or (seen.life is not None and seen.life.trainer_alive):
         return False
     run = seen.run
-    stamps = [stamp for path in (run.spec, run.state, run.log) if (stamp := stamp_of(path))]
+    if seen.state == State.FAILED and run.acknowledged.exists():
+        return True
+    told = (run.spec, run.state, run.detached, seen.attached_log or run.log)
+    stamps = [stamp for path in told if (stamp := stamp_of(path))]
     newest = max((stamp.mtime_ns for stamp in stamps), default=0)
     return time.time() - newest / 1e9 > _GRACE_SECONDS[seen.state]
 
@@ -329,56 +374,6 @@ def _in_one_line(error: Exception) -> str:
 # --- From the command line ------------------------------------------------------------------------
 
 
-class _UsageError(Exception):
-    """The command line or the environment is wrong; the message is one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen; a default gives way to another port where it is taken."""
-
-    host: str
-    port: int
-    is_default: bool = False
-
-    @classmethod
-    def parse(cls, text: str, source: str) -> "Address":
-        """Read HOST:PORT.
-
-        Raises:
-            _UsageError: It is not that.
-        """
-        host, colon, port = text.rpartition(":")
-        if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65_536):
-            raise _UsageError(
-                f"{source}={text!r} is not allowed: give HOST:PORT, as 127.0.0.1:9478"
-            )
-        try:
-            # Where Python's resolver raises what is no OSError: of non-ASCII names, too long ones.
-            host.encode("idna")
-        except UnicodeError:
-            raise _UsageError(
-                f"{source}={text!r} is not allowed: no host can be named so"
-            ) from None
-        return cls(host.strip("[]"), int(port))
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise _UsageError(message)
-
-
-def _address(arguments: list[str], env: Mapping[str, str]) -> Address:
-    parser = _Parser(prog="python -m maxrl_ops.daemon", description=__doc__)
-    parser.add_argument("--listen", metavar="HOST:PORT", help="where /metrics is served")
-    given = parser.parse_args(arguments).listen
-    if given is not None:
-        return Address.parse(given, "--listen")
-    if env.get(LISTEN_ENV):
-        return Address.parse(env[LISTEN_ENV], LISTEN_ENV)
-    return Address(*DEFAULT_ADDRESS, is_default=True)
-
-
 def main(arguments: list[str]) -> int:
     """Look after the home that the environment names; the process's exit code."""
     arguments = detached.detach_if_asked(arguments)
@@ -386,14 +381,14 @@ def main(arguments: list[str]) -> int:
     faulthandler.enable()
     home = Home.find(os.environ)
     try:
-        address = _address(arguments, os.environ)
-        make_directories(home.path)
+        where = listening(arguments, os.environ)
+        make_directories(home.runs_dir)
         # Held until this process ends, however it does.
         locks.acquire(home.daemon_lock, signed=True)
-        return _serve_home(home, address, Notifier.take(os.environ, os.getpid()))
+        return _serve_home(home, where, Notifier.take(os.environ, os.getpid()))
     except locks.LockHeldError:
         message, code = _who_runs(home), _IN_USE
-    except (_UsageError, HistoryError) as error:
+    except (ListenError, HistoryError) as error:
         message = str(error)
         code = _CONFIGURATION_OF_SERVICE if is_service(os.environ) else _CONFIGURATION
     except OSError as error:
@@ -411,22 +406,25 @@ def _who_runs(home: Home) -> str:
     return f"{home.path} has a daemon already: pid {found.process.pid}, {found.metrics}"
 
 
-def _serve_home(home: Home, address: Address, manager: Notifier) -> int:
+def _serve_home(home: Home, where: Listening, manager: Notifier) -> int:
+    gc.freeze()
+    gc.set_threshold(*_COLLECTIONS)
     store = Store(home.history)
     signals = StopSignals()
     exporter = Exporter()
     daemon = Daemon(home, store, exporter, Policy(), manager)
-    server = _listen(daemon, exporter, address)
+    server = _listen(daemon, exporter, where)
     try:
         host, port = server.address
-        metrics = f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics"
+        metrics = f"{where.scheme}://{f'[{host}]' if ':' in host else host}:{port}/metrics"
         identity = processes.identity_of(os.getpid())
         assert identity is not None  # noqa: S101 - we live
         DaemonFile(identity, metrics, utc_now(), __version__).save(home)
         say(f"daemon: looking after {home.path}, {metrics}")
         # Not once all is read: how long that takes is no matter of whether we came up.
         manager.ready()
-        daemon.run(signals)
+        with closing(Wakes(home.runs_dir, watching=NO_WATCH_ENV not in os.environ)) as wakes:
+            daemon.run(signals, wakes)
         manager.stopping()
         say("daemon: ended as asked; the runs go on")
     finally:
@@ -436,22 +434,22 @@ def _serve_home(home: Home, address: Address, manager: Notifier) -> int:
     return _OK
 
 
-def _listen(daemon: Daemon, exporter: Exporter, address: Address) -> Server:
+def _listen(daemon: Daemon, exporter: Exporter, where: Listening) -> Server:
     """Serve metrics and health.
 
     Raises:
         OSError: The address is taken, or none of ours.
     """
-    health = (daemon.not_alive, daemon.not_ready)
+    address, health = where.address, (daemon.not_alive, daemon.not_ready)
     try:
-        return serve(exporter, (address.host, address.port), *health)
+        return serve(exporter, (address.host, address.port), *health, where.tls)
     except OSError as error:
         if address.is_default and error.errno == errno.EADDRINUSE:
             # Two homes on one host: the second's metrics are where daemon.json and status say.
-            return serve(exporter, (address.host, 0), *health)
-        where = f"{address.host}:{address.port}"
+            return serve(exporter, (address.host, 0), *health, where.tls)
+        named = f"{address.host}:{address.port}"
         reason = "something else listens there" if error.errno == errno.EADDRINUSE else None
-        raise OSError(error.errno, reason or error.strerror or str(error), where) from None
+        raise OSError(error.errno, reason or error.strerror or str(error), named) from None
 
 
 if __name__ == "__main__":

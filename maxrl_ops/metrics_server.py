@@ -1,6 +1,7 @@
 """/metrics, /healthz and /readyz: served by threads of their own, bounded."""
 
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from socketserver import TCPServer
 from typing import Any
 
 from maxrl_ops.exporter import Exporter
+from maxrl_ops.tls import Tls
 
 _TIMEOUT_SECONDS = 10.0
 _MOST_CONNECTIONS = 32
@@ -29,8 +31,14 @@ class _HttpServer(ThreadingHTTPServer):
     # The default of 5 makes a burst wait for the kernel to try again, a second and more.
     request_queue_size = _MOST_CONNECTIONS
 
-    def __init__(self, address: tuple[str, int], exporter: Exporter, checks: Mapping[str, Check]):
-        self.exporter, self.checks = exporter, checks
+    def __init__(
+        self,
+        address: tuple[str, int],
+        exporter: Exporter,
+        checks: Mapping[str, Check],
+        tls: Tls | None,
+    ):
+        self.exporter, self.checks, self._tls = exporter, checks, tls
         self._free = threading.BoundedSemaphore(_MOST_CONNECTIONS)
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Handler)
@@ -46,26 +54,39 @@ class _HttpServer(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        # For the connection as a whole: a timeout of each read never ends a client that drips.
-        end = threading.Timer(_TIMEOUT_SECONDS, _cut, (request,))
-        end.daemon = True
-        end.start()
         try:
-            super().process_request_thread(request, client_address)
+            # Here and not where connections are taken: a client that never shakes hands holds up
+            # nobody else.
+            connection = request if self._tls is None else self._tls.wrap(request)
+            # For the connection as a whole: a timeout of each read never ends a client that drips.
+            end = threading.Timer(_TIMEOUT_SECONDS, _cut, (connection,))
+            end.daemon = True
+            end.start()
+            try:
+                if isinstance(connection, ssl.SSLSocket):
+                    connection.do_handshake()
+                super().process_request_thread(connection, client_address)
+            finally:
+                end.cancel()
+                connection.close()
+        except OSError:
+            # Before anything was asked: no TLS, a version that is none, no certificate of ours.
+            self.shutdown_request(request)
         finally:
-            end.cancel()
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no error of ours; anything else is said."""
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError | ssl.SSLError):
             super().handle_error(request, client_address)
 
 
 def _cut(connection: socket.socket) -> None:
     """End a connection under whoever reads or writes it; one that is closed already stays so."""
     with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
+        # The socket's own, also of an encrypted one: SSLSocket's forgets first that it is one, and
+        # what is being written would go out as it is.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -134,11 +155,16 @@ class Server:
 
 
 def serve(
-    exporter: Exporter, address: tuple[str, int], not_alive: Check, not_ready: Check
+    exporter: Exporter,
+    address: tuple[str, int],
+    not_alive: Check,
+    not_ready: Check,
+    tls: Tls | None = None,
 ) -> Server:
-    """Serve /metrics, /healthz and /readyz there.
+    """Serve /metrics, /healthz and /readyz there, encrypted by `tls`.
 
     Raises:
         OSError: The address is taken, or none of ours.
     """
-    return Server(_HttpServer(address, exporter, {"/healthz": not_alive, "/readyz": not_ready}))
+    checks = {"/healthz": not_alive, "/readyz": not_ready}
+    return Server(_HttpServer(address, exporter, checks, tls))

@@ -7,13 +7,16 @@ import os
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from maxrl_ops import processes
+from maxrl_ops.attached import GUIDE, dialect_of, found_out, log_of, open_reader
 from maxrl_ops.core import snapshot
 from maxrl_ops.core.entry import Told
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.run_state import ENDED
 from maxrl_ops.core.snapshot import Observed, RunSnapshot
+from maxrl_ops.dialects import Past, Reader
 from maxrl_ops.journal import JournalReader
 from maxrl_ops.wire import control
 from maxrl_ops.wire.documents import Heartbeat, ProcessIdentity, RunSpec, SupervisorState
@@ -31,10 +34,12 @@ class LogReader:
         history: Everything read so far, folded.
     """
 
-    def __init__(self, run: RunDir) -> None:
+    def __init__(self, run: RunDir, spec: RunSpec | None = None) -> None:
+        """`spec` says where the log is, and whose format it has: by default our own."""
         self.history = RunHistory()
-        self._path = run.log
-        self._parser = Parser()
+        self._run, self._spec = run, spec
+        self._path = run.log if spec is None else log_of(run, spec)
+        self._parser = self._reader()
         self._inode = 0
         self._offset = 0
 
@@ -63,7 +68,18 @@ class LogReader:
 
     def _restart(self, inode: int) -> None:
         self._inode, self._offset = inode, 0
-        self._parser, self.history = Parser(), RunHistory()
+        self._parser, self.history = self._reader(), RunHistory()
+
+    def _reader(self) -> Reader:
+        if self._spec is None or not self._spec.is_attached:
+            return Parser()
+        return open_reader(self._run, self._spec, Past())
+
+    @property
+    def dialect(self) -> str | None:
+        """The log's format; None while it is not known."""
+        known = GUIDE if self._spec is None else dialect_of(self._run, self._spec)
+        return known or found_out(self._parser)
 
     def _fold(self, events: list[Event]) -> list[Event]:
         for event in events:
@@ -90,7 +106,7 @@ class RunReader:
             self.spec = RunSpec.load(run)
         except FileNotFoundError:
             raise DocumentError(f"{run.spec}: there is no such file") from None
-        self._log = LogReader(run)
+        self._log = LogReader(run, self.spec)
         self._journal = journal
 
     @property
@@ -125,23 +141,29 @@ class RunReader:
             supervisor_alive=life.supervisor_alive,
             trainer_alive=life.trainer_alive,
             control_revision=newest.revision if newest else None,
-            log_age=_age_of(self.run),
+            log_age=age_of(log_of(self.run, self.spec)),
+            is_detached=life.is_detached,
+            dialect=self._log.dialect,
             told=self._journal.told(self.run.name) if self._journal else Told(),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """What state.json says, None while there is none, and which of its processes live."""
+    """What state.json says, None while there is none, and which of its processes live.
+
+    Of an attached run nobody knows more than its log tells, and whether it is still looked at.
+    """
 
     state: SupervisorState | None
     supervisor_alive: bool
     trainer_alive: bool
+    is_detached: bool = False
 
     @property
     def has_ended(self) -> bool:
-        """The run is over, by its supervisor's own word."""
-        return self.state is not None and self.state.state in ENDED
+        """The run is over, by its supervisor's own word, or a person's."""
+        return self.is_detached or (self.state is not None and self.state.state in ENDED)
 
     @property
     def is_active(self) -> bool:
@@ -175,7 +197,8 @@ def _life_of(run: RunDir) -> Life:
     try:
         state = SupervisorState.load(run)
     except FileNotFoundError:
-        return Life(None, supervisor_alive=False, trainer_alive=False)
+        gone = run.detached.exists()
+        return Life(None, supervisor_alive=False, trainer_alive=False, is_detached=gone)
     return Life(state, _is_alive(state.supervisor), _is_alive(state.trainer))
 
 
@@ -206,8 +229,9 @@ def _is_alive(identity: ProcessIdentity | None) -> bool:
     return identity is not None and processes.is_alive(identity)
 
 
-def _age_of(run: RunDir) -> float | None:
+def age_of(log: Path) -> float | None:
+    """Seconds since a log last grew; None where it is not there."""
     try:
-        return max(0.0, time.time() - run.log.stat().st_mtime)
+        return max(0.0, time.time() - log.stat().st_mtime)
     except OSError:
         return None

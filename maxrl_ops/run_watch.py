@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from maxrl_ops import control_writer
+from maxrl_ops.attached import dialect_of, found_out, keep_dialect, log_of, open_reader
 from maxrl_ops.core import autopilot
 from maxrl_ops.core.decision import (
     Decision,
@@ -30,7 +31,7 @@ from maxrl_ops.core.in_force import CONTROLLED, InForce, with_changes
 from maxrl_ops.core.policy import Mode, Policy
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.totals import Totals
-from maxrl_ops.dialects import Past, load
+from maxrl_ops.dialects import Past, Reader
 from maxrl_ops.log_files import RenamingError, rotated
 from maxrl_ops.own_log import say
 from maxrl_ops.store import Store, Stretch, Taken, Tally
@@ -93,6 +94,7 @@ class RunWatch:
         history: The log, folded.
         totals: Counters over the log.
         tally: Counters of the tail.
+        dialect: The log's format; None while it is not known.
         last_read: When bytes were read last (seconds since the epoch); None before the first.
     """
 
@@ -107,6 +109,7 @@ class RunWatch:
         self.state = autopilot.State(mode=_mode(spec))
         self.history, self.totals = RunHistory(most_kept=_MOST_KEPT), Totals()
         self.last_read: float | None = None
+        self.dialect = dialect_of(run, spec)
         self._store, self.policy = store, policy
         self._id = store.run(spec.name, spec.created, spec.job_name)
         place, self.tally = store.place(self._id)
@@ -114,8 +117,8 @@ class RunWatch:
         self._rejected: set[int] = set()
         self._intended = store.intended(self._id)
         self._journaled = store.newest_revision(self._id)
-        self._tailer = Tailer(run.log, place)
-        self._parser = load("guide").open(Past())
+        self._tailer = Tailer(log_of(run, spec), place)
+        self._parser: Reader = open_reader(run, spec, Past())
         # Of parsers before this one.
         self._closed = _Parsed()
         # Why control/ could not be used, as said last; not tried again before this (monotonic).
@@ -165,9 +168,13 @@ class RunWatch:
         """
         if self.is_catching_up:
             self._catch_up()
+            if not self.is_catching_up:
+                self._parser = self._reopened()
             return True
         # An intent of a daemon that was killed comes before anything new.
         published = self._attend_control(self._publish_intended, is_over=is_over)
+        if is_over and self.spec.is_attached:
+            return self._leave()
         chunk = self._tailer.read()
         before = self._parsed(len(chunk.data))
         events: list[Event] = []
@@ -183,6 +190,16 @@ class RunWatch:
             self._tell_progress()
         published |= self._attend_control(self._answer_control, is_over=is_over)
         return has_news or published
+
+    def _leave(self) -> bool:
+        """A person has detached the log: nothing more of it is read; whether that was news."""
+        before = self._parsed()
+        events = self._end_file()
+        done = self._parsed().since(before)
+        if not (events or done.torn):
+            return False
+        self._take(events, Chunk(b""), done)
+        return True
 
     def _parsed(self, to_come: int = 0) -> _Parsed:
         """What has been read so far but for what is pending, and for what is still to come.
@@ -200,8 +217,12 @@ class RunWatch:
             self._closed = _Parsed(
                 self._closed.lines + self._parser.lines, 0, self._closed.torn + 1
             )
-            self._parser = load("guide").open(Past())
+            self._parser = self._reopened()
         return events
+
+    def _reopened(self) -> Reader:
+        """A reader that goes on behind all that was folded."""
+        return open_reader(self.run, self.spec, Past(self.history.started, self.history.newest))
 
     def _tell_progress(self) -> None:
         """Say now and then how far a long log has been read."""
@@ -250,6 +271,11 @@ class RunWatch:
         if chunk.data:
             self.last_read = time.time()
         self._commit(taken)
+        if self.dialect is None and (found := found_out(self._parser)) is not None:
+            # Behind the commit: whoever begins in front of it finds it out again.
+            keep_dialect(self.run, found)
+            self.dialect = found
+            say(f"{self.run.name}: its log is of the dialect {found}")
 
     def _pieces(self, events: Sequence[E]) -> Iterator[E | list[IterationRecord]]:
         """The events one by one, but for iterations that nobody judges: those at once.
@@ -315,7 +341,7 @@ class RunWatch:
 
         The log is read on meanwhile, and what is intended is tried again later.
         """
-        if time.monotonic() < self._retry_at:
+        if self.spec.is_attached or time.monotonic() < self._retry_at:
             return False
         try:
             is_done = deed(is_over=is_over)

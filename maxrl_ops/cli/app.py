@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from maxrl_ops import __version__
+from maxrl_ops.cli import past_commands
 from maxrl_ops.cli.errors import CommandError, of_os_error
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.start_options import OWN_COMMAND, StartCommand, with_start_options
@@ -31,6 +32,8 @@ app = typer.Typer(
     add_completion=False,
     invoke_without_command=True,
 )
+
+app.add_typer(past_commands.app)
 
 RunName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="The run's name.")]
 RunOption = Annotated[
@@ -141,6 +144,46 @@ def start(ctx: typer.Context, **options: Any) -> int:
     return run_start(options, ctx.meta.get(OWN_COMMAND))
 
 
+@app.command(epilog="Example: maxrl-ops attach --log ~/verl/train.log --name big")
+def attach(
+    log: Annotated[
+        str, typer.Option(metavar="FILE", help="What the trainer writes; it may not be there yet.")
+    ],
+    dialect: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Its format; by default found out from its lines."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The run's name; by default the file's.")
+    ] = None,
+    job: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The group it belongs to.")
+    ] = None,
+) -> int:
+    """Look at a log that somebody else's trainer writes, as if it were a run of ours.
+
+    Status, metrics, history and suggestions; nothing is ever changed or written there. Formats:
+    guide, nanochat_rl, trl, verl, openrlhf, prime_rl, nanochat, jsonl, and those that other
+    packages add.
+    """
+    from maxrl_ops.cli.attach import attach as run_attach  # noqa: PLC0415
+
+    return run_attach(log, dialect, name, job)
+
+
+@app.command(epilog="Example: maxrl-ops detach big")
+def detach(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The run's name.")],
+) -> int:
+    """Look at an attached log no more.
+
+    What was read of it stays in the history, and in status.
+    """
+    from maxrl_ops.cli.attach import detach as run_detach  # noqa: PLC0415
+
+    return run_detach(name)
+
+
 @app.command(epilog="Example: maxrl-ops stop rust-1")
 def stop(
     name: RunName = None,
@@ -151,7 +194,8 @@ def stop(
 ) -> int:
     """Stop a run, with a checkpoint.
 
-    It ends after its current iteration. Without NAME: the only active run.
+    It ends after its current iteration. Without NAME: the only active run. Of a run that has failed
+    already: acknowledge that, which ends its alerts.
     """
     from maxrl_ops.cli.stop import stop as run_stop  # noqa: PLC0415
 
@@ -226,6 +270,32 @@ def policy(
     from maxrl_ops.cli.policy import policy as run_policy  # noqa: PLC0415
 
     return run_policy(named, check, as_json=as_json)
+
+
+@app.command(epilog="Example: maxrl-ops backtest rust-1 old.log --policy strict.toml")
+def backtest(
+    logs: Annotated[
+        list[str], typer.Argument(metavar="LOG...", help="Files (- reads stdin), or names of runs.")
+    ],
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="A policy.toml; or guide, paper, observe. [default: in force]"
+        ),
+    ] = None,
+    dialect: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The log's format. [default: found out]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Tell what a policy would have made of recorded logs: what fires when, and what it decides.
+
+    The rules are the live ones. A decision that the log does not answer within four iterations is
+    assumed to be acknowledged, and marked. JSON is an object, a list of them for several logs.
+    """
+    from maxrl_ops.cli.backtest import backtest_logs  # noqa: PLC0415
+
+    return backtest_logs(logs, policy, dialect, as_json=as_json)
 
 
 @app.command(epilog="Example: maxrl-ops report rust-1 --to rust-1.html")
@@ -331,16 +401,37 @@ def daemon(
         str | None,
         typer.Option(metavar="HOST:PORT", help="Where /metrics is. [default: 127.0.0.1:9478]"),
     ] = None,
+    tls_cert: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Serve https with this certificate (PEM).")
+    ] = None,
+    tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="And its key.")] = None,
+    client_ca: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Answer only clients with a certificate of this CA."),
+    ] = None,
+    insecure_listen: Annotated[
+        bool,
+        typer.Option("--insecure-listen", help="Serve others than this host without TLS."),
+    ] = False,
     stop: Annotated[bool, typer.Option("--stop", help="End the one that runs.")] = False,
 ) -> int:
     """Look after every run: export metrics, keep the history, and decide.
 
     It runs in the foreground; `start` brings one up in the background where none runs, unless
-    MAXRL_OPS_NO_DAEMON is set. MAXRL_OPS_LISTEN gives the address too. Runs go on without it.
+    MAXRL_OPS_NO_DAEMON is set. Runs go on without it. An address that is not loopback takes TLS or
+    --insecure-listen. The environment gives the same: MAXRL_OPS_LISTEN, MAXRL_OPS_TLS_CERT,
+    MAXRL_OPS_TLS_KEY, MAXRL_OPS_CLIENT_CA, MAXRL_OPS_INSECURE_LISTEN.
     """
     from maxrl_ops.cli.daemon import daemon as run_daemon  # noqa: PLC0415
 
-    return run_daemon(listen, is_stop=stop)
+    flags = {
+        "listen": listen,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "client_ca": client_ca,
+        "insecure_listen": insecure_listen,
+    }
+    return run_daemon(flags, is_stop=stop)
 
 
 @app.command(epilog="Example: maxrl-ops doctor")
@@ -380,23 +471,64 @@ def export_model(
     return run_export(name, to)
 
 
+RunbooksOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help="Where alerts link to. [default: the runbooks written to DIR]"
+    ),
+]
+ToOption = Annotated[str, typer.Option(metavar="DIR", help="Made where it does not exist.")]
+
+
 @export.command("prometheus", epilog="Example: maxrl-ops export prometheus --to prometheus")
 def export_prometheus(
-    to: Annotated[str, typer.Option(metavar="DIR", help="Made where it does not exist.")],
-    runbooks: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL", help="Where alerts link to. [default: the runbooks written to DIR]"
-        ),
+    to: ToOption,
+    runbooks: RunbooksOption = None,
+    alertmanager: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Whom to tell of what fires.")
     ] = None,
+    webhook: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Write an alertmanager.yml that sends alerts there."),
+    ] = None,
+    times: Annotated[
+        float,
+        typer.Option(
+            metavar="FACTOR", help="Multiply all times of alerts: 0.01 to see one fire soon."
+        ),
+    ] = 1.0,
 ) -> int:
     """Write a Prometheus configuration for this host, with alert rules and their runbooks.
 
     It scrapes the daemon that runs here, else the default address.
     """
-    from maxrl_ops.cli.export_prometheus import export_prometheus as run_export  # noqa: PLC0415
+    from maxrl_ops.cli.export_monitoring import export_prometheus as run_export  # noqa: PLC0415
 
-    return run_export(to, runbooks)
+    return run_export(to, runbooks, alertmanager, webhook, times)
+
+
+@export.command("grafana", epilog="Example: maxrl-ops export grafana --to grafana")
+def export_grafana(
+    to: ToOption,
+    prometheus: Annotated[
+        str, typer.Option(metavar="URL", help="Where Grafana finds Prometheus.")
+    ] = "http://127.0.0.1:9090",
+    runbooks: RunbooksOption = None,
+    webhook: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where Grafana's own alerts go. [default: MAXRL_OPS_ALERT_WEBHOOK of Grafana]",
+        ),
+    ] = None,
+) -> int:
+    """Write Grafana's dashboards and data source, and alerts for a Grafana that evaluates them.
+
+    With an Alertmanager leave provisioning/alerting out, or every alert comes twice.
+    """
+    from maxrl_ops.cli.export_monitoring import export_grafana as run_export  # noqa: PLC0415
+
+    return run_export(to, prometheus, runbooks, webhook)
 
 
 @export.command("systemd", epilog="Example: sudo maxrl-ops export systemd --to /etc")

@@ -9,7 +9,7 @@ from typing import Any
 from maxrl_ops import control_writer
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
-from maxrl_ops.cli.finding import active, is_active, named, names
+from maxrl_ops.cli.finding import active, is_active, named, names, refuse_attached
 from maxrl_ops.cli.plain import line_of
 from maxrl_ops.core.in_force import CONTROLLED, InForce
 from maxrl_ops.core.printable import one_line
@@ -93,6 +93,7 @@ def _meant(name: str | None) -> RunDir:
     """
     if name is not None:
         run = named(name)
+        refuse_attached(run)
         if not is_active(run):
             raise CommandError(f"{name} is over, or nobody trains it: nothing can be changed")
         return run

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import NoReturn
 
 from maxrl_ops import daemon_process
@@ -12,12 +13,13 @@ from maxrl_ops.cli.finding import home
 _STOP_SECONDS = 30.0
 
 
-def daemon(listen: str | None, *, is_stop: bool) -> int:
-    """Become the daemon, or end the one that runs."""
+def daemon(flags: Mapping[str, str | bool | None], *, is_stop: bool) -> int:
+    """Become the daemon, with `flags` by parameter name, or end the one that runs."""
+    given = _command_line(flags)
     if not is_stop:
-        _become(listen)
-    if listen is not None:
-        raise CommandError("--listen and --stop: give one of them")
+        _become(given)
+    if given:
+        raise CommandError(f"{given[0]} and --stop: give one of them")
     try:
         ended = daemon_process.stop(home(), _STOP_SECONDS)
     except TimeoutError as error:
@@ -27,8 +29,18 @@ def daemon(listen: str | None, *, is_stop: bool) -> int:
     return ExitCode.OK
 
 
-def _become(listen: str | None) -> NoReturn:
+def _command_line(flags: Mapping[str, str | bool | None]) -> list[str]:
+    words: list[str] = []
+    for name, value in flags.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, str):
+            words += [flag, value]
+        elif value:
+            words.append(flag)
+    return words
+
+
+def _become(given: list[str]) -> NoReturn:
     """Put the daemon in this process's place: a command line has no business in its memory."""
-    words = [sys.executable, "-P", "-m", "maxrl_ops.daemon"]
-    arguments = words if listen is None else [*words, "--listen", listen]
-    os.execv(sys.executable, arguments)  # noqa: S606 - no shell is what is wanted
+    words = [sys.executable, "-P", "-m", "maxrl_ops.daemon", *given]
+    os.execv(sys.executable, words)  # noqa: S606 - no shell is what is wanted

@@ -18,8 +18,8 @@ from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.finding import home
 from maxrl_ops.cli.printable import shown
 from maxrl_ops.core.printable import one_line
-from maxrl_ops.daemon import DEFAULT_ADDRESS
 from maxrl_ops.daemon_file import running
+from maxrl_ops.listening import DEFAULT_ADDRESS
 from maxrl_ops.settings import Home
 
 _GIB = 1 << 30

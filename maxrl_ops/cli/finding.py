@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.journal import JournalReader
 from maxrl_ops.run_reader import life_of
 from maxrl_ops.settings import Home
+from maxrl_ops.wire.documents import RunSpec
 from maxrl_ops.wire.rundir import DocumentError, RunDir, is_run_name
 from maxrl_ops.wire.settings import nearest
 
@@ -42,6 +44,40 @@ def active() -> list[RunDir]:
     return [run for run in home().runs() if is_active(run)]
 
 
+def attached_log(run: RunDir) -> Path | None:
+    """The log that an attached run stands for; None for any other, and for a damaged one."""
+    try:
+        spec = RunSpec.load(run)
+    except (DocumentError, OSError):
+        return None
+    return Path(spec.log) if spec.log is not None else None
+
+
+def is_watched(run: RunDir) -> bool:
+    """Whether it is active, or an attached log that is still looked at."""
+    if is_active(run):
+        return True
+    return not run.state.exists() and not run.detached.exists() and attached_log(run) is not None
+
+
+def attached_to(log: Path) -> RunDir | None:
+    """The run that stands for that log already."""
+    runs = (run for run in home().runs() if attached_log(run) == log)
+    return next((run for run in runs if is_watched(run)), None)
+
+
+def refuse_attached(run: RunDir) -> None:
+    """Refuse what only a trainer of ours, or one we started, can do.
+
+    Raises:
+        CommandError: The run is attached.
+    """
+    if attached_log(run) is not None:
+        raise CommandError(
+            f"{run.name} is attached: it is only looked at; maxrl-ops detach {run.name} ends that"
+        )
+
+
 def is_active(run: RunDir) -> bool:
     """Whether somebody trains it or watches over it; nobody does where state.json is damaged."""
     try:
@@ -58,7 +94,7 @@ def meant(name: str | None) -> RunDir:
     """
     if name is not None:
         return named(name)
-    candidates = active()
+    candidates = [run for run in home().runs() if is_watched(run)]
     if len(candidates) > 1:
         raise CommandError(f"which run? {names(candidates)} are active")
     if candidates:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
-from maxrl_ops.cli.finding import is_active, meant
+from maxrl_ops.cli.finding import attached_log, is_watched, meant
 from maxrl_ops.core.printable import visible
 from maxrl_ops.wire.rundir import RunDir
 
@@ -21,12 +21,13 @@ _BIRTH_SECONDS = 10.0
 def logs(name: str | None, *, follow: bool, lines: int) -> int:
     """Print the last lines of a run's log, and with `follow` what comes after them."""
     run = meant(name)
-    if not follow and not run.log.exists():
-        raise CommandError(
-            f"{run.name} has written no log yet; its supervisor's is {run.supervisor_log}",
-            ExitCode.NOT_FOUND,
-        )
-    tail = _Tail(run.log, lines)
+    log = attached_log(run) or run.log
+    if not follow and not log.exists():
+        why = f"its supervisor's is {run.supervisor_log}"
+        if log != run.log:
+            why = f"{log} is not there"
+        raise CommandError(f"{run.name} has written no log yet; {why}", ExitCode.NOT_FOUND)
+    tail = _Tail(log, lines)
     try:
         tail.print_new()
         # Asked before reading: what was written before the end is printed.
@@ -42,7 +43,7 @@ def logs(name: str | None, *, follow: bool, lines: int) -> int:
 
 
 def _may_grow(run: RunDir) -> bool:
-    if is_active(run):
+    if is_watched(run):
         return True
     return not run.state.exists() and time.time() - run.path.stat().st_mtime < _BIRTH_SECONDS
 

@@ -12,6 +12,7 @@ from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.provenance import provenance
 from maxrl_ops.core.policy import Mode
+from maxrl_ops.core.printable import one_line
 from maxrl_ops.settings import Home
 from maxrl_ops.wire.documents import RunSpec, utc_now
 from maxrl_ops.wire.rundir import DIRECTORY_MODE, RunDir, is_run_name, make_directories
@@ -73,12 +74,56 @@ def create(
     return run
 
 
+def create_attached(
+    home: Home, log: Path, dialect: str | None, name: str | None, job: str | None
+) -> RunDir:
+    """Make the run that stands for a log which somebody else's trainer writes.
+
+    Raises:
+        CommandError: The name is in use.
+        OSError: The home cannot be written.
+    """
+    prefix = _plain(log.stem) or "log"
+    origin = provenance()
+    with supervising.as_owner(home):
+        make_directories(home.runs_dir)
+        run = _claim_next(home, prefix) if name is None else _claim(home, name)
+        spec = RunSpec(
+            name=run.name,
+            job_name=job if job is not None else prefix,
+            settings={},
+            command=(),
+            created=utc_now(),
+            provenance=origin,
+            mode=Mode.OBSERVE.value,
+            log=str(log),
+            dialect=dialect,
+        )
+        try:
+            spec.save(run)
+        except OSError:
+            shutil.rmtree(run.path, ignore_errors=True)
+            raise
+    return run
+
+
 def _check_space(directory: Path) -> None:
     """A run that dies of a full disk in its first minute is better not begun."""
     free = shutil.disk_usage(directory).free
     if free < _LEAST_FREE:
         why = f"{free >> 20} MiB are free, a run needs {_LEAST_FREE >> 20}"
         raise OSError(errno.ENOSPC, f"{why}: make space, or set {HOME_ENV}", str(directory))
+
+
+def check_job(given: str | None) -> str | None:
+    """A job's name, as it was given.
+
+    Raises:
+        CommandError: It cannot be one.
+    """
+    if given is not None and not (one_line(given) == given and 1 <= len(given) <= 200):
+        raise CommandError(f"--job={given!r} is not allowed: give up to 200 plain characters")
+    return given
 
 
 def check_name(name: str) -> None:
@@ -143,5 +188,8 @@ def _prefix(settings: Mapping[str, Value], command: tuple[str, ...]) -> str:
         return TaskSpec.parse(str(settings.get("task", "rust"))).stem
     stems = [Path(word).stem for word in command if not word.startswith("-")]
     telling = [stem for stem in stems if stem and not _INTERPRETERS.fullmatch(stem)]
-    plain = re.sub(r"[^A-Za-z0-9_]+", "-", (telling or ["run"])[0]).strip("-_")[:40]
-    return plain or "run"
+    return _plain((telling or ["run"])[0]) or "run"
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_]+", "-", text).strip("-_")[:40]

@@ -14,7 +14,7 @@ from rich.text import Text
 from maxrl_ops.cli import finding
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
-from maxrl_ops.cli.finding import active, home, named
+from maxrl_ops.cli.finding import home, is_watched, named
 from maxrl_ops.cli.live import state_text
 from maxrl_ops.cli.printable import shown
 from maxrl_ops.core.snapshot import RunSnapshot
@@ -91,7 +91,7 @@ def _footer(daemon: DaemonFile | None, journal: JournalReader) -> str:
 
 def _watch(name: str | None) -> int:
     """The live view of the run that is meant, else the table again and again."""
-    candidates = [named(name)] if name is not None else active()
+    candidates = [named(name)] if name is not None else list(filter(is_watched, home().runs()))
     console = Console(highlight=False)
     if len(candidates) == 1:
         from maxrl_ops.cli.follow import follow  # noqa: PLC0415 - only for who watches

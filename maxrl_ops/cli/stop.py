@@ -1,5 +1,6 @@
 """`stop`: ask supervisors to end their runs at the next iteration, and wait until they have."""
 
+import os
 import signal
 import sys
 import time
@@ -8,11 +9,12 @@ from maxrl_ops import processes
 from maxrl_ops.cli import supervising
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
-from maxrl_ops.cli.finding import active, home, named, names
+from maxrl_ops.cli.finding import active, home, named, names, refuse_attached
 from maxrl_ops.core.printable import one_line
+from maxrl_ops.core.run_state import State
 from maxrl_ops.run_reader import Life, life_of
-from maxrl_ops.wire.documents import SupervisorState
-from maxrl_ops.wire.rundir import RunDir
+from maxrl_ops.wire.documents import SupervisorState, utc_now
+from maxrl_ops.wire.rundir import RunDir, replace
 
 _POLL_SECONDS = 0.1
 # How long a supervisor may take from its spawning to its first state.json.
@@ -39,7 +41,9 @@ def _chosen(name: str | None, *, every: bool) -> list[RunDir]:
     if name is not None and every:
         raise CommandError("give a run's NAME or --all, not both")
     if name is not None:
-        return [named(name)]
+        run = named(name)
+        refuse_attached(run)
+        return [run]
     candidates = active()
     if len(candidates) > 1 and not every:
         raise CommandError(f"which run? {names(candidates)} are active; --all stops them all")
@@ -54,6 +58,8 @@ def _ask(run: RunDir) -> bool:
         return False
     if life.has_ended:
         sys.stdout.write(f"{run.name} is not running: it has {_ended(life.state)} already.\n")
+        if life.state.state == State.FAILED:
+            _acknowledge(run)
         return False
     if not life.is_active:
         sys.stdout.write(f"{run.name} is not running: its supervisor and trainer are gone.\n")
@@ -63,6 +69,17 @@ def _ask(run: RunDir) -> bool:
     if life.supervisor_alive and life.state is not None and life.state.supervisor is not None:
         processes.send_signal(life.state.supervisor, signal.SIGTERM)
     return True
+
+
+def _acknowledge(run: RunDir) -> None:
+    """Write down that somebody knows: alerts and series of a failed run end with that."""
+    if run.acknowledged.exists():
+        return
+    try:
+        replace(run.acknowledged, f"uid {os.getuid()} at {utc_now()}\n".encode())
+    except OSError as error:
+        raise CommandError(f"{run.acknowledged}: {error.strerror}", ExitCode.BAD) from None
+    sys.stdout.write(f"{run.name}: acknowledged; its alerts end.\n")
 
 
 def _ended(state: SupervisorState) -> str:

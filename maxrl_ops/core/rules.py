@@ -123,6 +123,9 @@ def _learns(state: State, stats: WindowStats | None, policy: Policy) -> tuple[st
     """
     if state.warm_up is not None:
         return "warming up", f"it warms up since iteration {state.warm_up.since}"
+    if state.held_out.below:
+        # COLLAPSE's, if the next one does too; a change now would have to settle first.
+        return "fallen", "the last held-out evaluation lies below the first"
     slope = state.rows.slope(policy.window.slope_rows)
     if slope is not None and slope.is_rising(policy.low.rising_errors):
         return "rising", f"correctness rises by {slope.value:.2g} an iteration"

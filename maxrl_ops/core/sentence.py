@@ -19,6 +19,10 @@ def describe(run: "RunSnapshot") -> str:
     if hacking is not None:
         sentence = f"{hacking}; {sentence}"
     parts = [sentence, run.autopilot]
+    if run.log is not None and run.dialect is None and run.state != "waiting":
+        parts.append(
+            "Its log's format is not known (yet): attach it again with --dialect if it stays so."
+        )
     # Without a daemon the journal does not tell of it.
     if run.rejection is not None and run.last_decision is None:
         parts.append(f"The trainer rejected control {run.acknowledged_revision}: {run.rejection}.")
@@ -139,6 +143,19 @@ def _orphaned(run: "RunSnapshot") -> str:
     )
 
 
+def _waiting(run: "RunSnapshot") -> str:
+    return f"Waiting for {run.log}, which is not there."
+
+
+def _silent(run: "RunSnapshot") -> str:
+    age = "" if run.age_seconds is None else f" for {duration(run.age_seconds)}"
+    return f"Its log has told nothing{age}; {_progress(run)}."
+
+
+def _detached(run: "RunSnapshot") -> str:
+    return f"Detached; {_progress(run)}."
+
+
 def _unknown(run: "RunSnapshot") -> str:
     return f"{_progress(run)} ({run.state.replace('_', ' ')})."
 
@@ -154,6 +171,9 @@ _WORDS = {
     "failed": _failed,
     "stopped": _stopped,
     "supervisor_gone": _orphaned,
+    "waiting": _waiting,
+    "silent": _silent,
+    "detached": _detached,
 }
 
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
+from maxrl_ops.core.attached import DETACHED, state_of_attached
 from maxrl_ops.core.entry import Told, autopilot_sentence, decision_sentence
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.run_state import ENDED, State
@@ -35,6 +36,8 @@ class Observed:
         control_revision: The newest control in control/, None without one.
         log_age: Seconds since the log last grew, None without a log.
         told: What the journal tells of the run.
+        is_detached: An attached run that a person has ended.
+        dialect: The log's format, None while it is not known.
     """
 
     now: datetime
@@ -43,6 +46,8 @@ class Observed:
     control_revision: int | None = None
     log_age: float | None = None
     told: Told = field(default_factory=Told)
+    is_detached: bool = False
+    dialect: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,8 @@ class RunSnapshot:
         autopilot: The last decision, else why there is none; None where no daemon has looked.
         compiles_but_wrong: Of the newest evaluation.
         rejection: Why the trainer rejected the newest control; None where it did not.
+        log: Of an attached run, the log that somebody else's trainer writes.
+        dialect: The log's format; None while it is not known.
     """
 
     name: str
@@ -128,6 +135,8 @@ class RunSnapshot:
     compiles_but_wrong: float | None = None
     autopilot: str | None = None
     rejection: str | None = None
+    log: str | None = None
+    dialect: str | None = None
     skipped_updates: int = 0
     evaluations: tuple[Evaluation, ...] = ()
 
@@ -135,6 +144,9 @@ class RunSnapshot:
     def is_over(self) -> bool:
         """Nothing will happen to this run any more, unless somebody revives it."""
         gone = self.state == SUPERVISOR_GONE and not self.trainer_alive
+        if self.log is not None:
+            # Whoever writes an attached log may begin again at any time.
+            return self.state in (DETACHED, DAMAGED)
         return gone or self.state in ENDED or self.state == DAMAGED
 
     def to_json(self) -> dict[str, Any]:
@@ -155,9 +167,12 @@ def take(
     observed: Observed,
 ) -> RunSnapshot:
     """Say what a run is like."""
-    state = state_of(
-        spec.created, supervisor, heartbeat, observed.now, is_watched=observed.supervisor_alive
-    )
+    if spec.is_attached:
+        state = state_of_attached(history, observed.log_age, is_detached=observed.is_detached)
+    else:
+        state = state_of(
+            spec.created, supervisor, heartbeat, observed.now, is_watched=observed.supervisor_alive
+        )
     told = observed.told
     values = {
         **_asked_for(spec),
@@ -166,7 +181,7 @@ def take(
         **_from_evaluations(history),
     }
     target = values.get("target_iterations")
-    running = state not in ENDED and state != SUPERVISOR_GONE
+    running = state not in ENDED and state not in (SUPERVISOR_GONE, DETACHED)
     snapshot = RunSnapshot(
         name=spec.name,
         job_name=spec.job_name,
@@ -181,6 +196,8 @@ def take(
         age_seconds=_age(history, observed),
         phase=_phase(heartbeat, observed.now) if running else None,
         mode=spec.mode,
+        log=spec.log,
+        dialect=observed.dialect,
         last_decision=decision_sentence(told.last) if told.last else None,
         autopilot=autopilot_sentence(told, is_active=running),
         **values,
@@ -220,14 +237,14 @@ def state_of(
 
 def _asked_for(spec: RunSpec) -> dict[str, Any]:
     """What run.json already tells before the trainer has said anything."""
-    given = spec.settings
+    given, is_foreign = spec.settings, bool(spec.command) or spec.is_attached
     objective = given.get("objective")
     if objective is None and "use_maxrl" in given:
         objective = "maxrl" if given["use_maxrl"] else "grpo"
     values = {
         "objective": objective,
         "algorithm": _algorithm_of(objective),
-        "task": _task_name(given.get("task")) or (None if spec.command else "rust"),
+        "task": _task_name(given.get("task")) or (None if is_foreign else "rust"),
         "target_iterations": given.get("iterations"),
         "threshold": given.get("correctness_threshold"),
         "weight_temperature": given.get("weight_temperature"),

@@ -41,6 +41,9 @@ class RunSpec:
         created: RFC 3339 in UTC.
         provenance: Versions, git revision, host: what the run came from.
         mode: What the autopilot may do: act, suggest, observe or off.
+        log: The log that somebody else's trainer writes, where the run is attached; else None, and
+            the log is the run's own.
+        dialect: Its format, where a person has said so.
     """
 
     name: str
@@ -50,6 +53,13 @@ class RunSpec:
     created: str
     provenance: Mapping[str, str] = field(default_factory=dict)
     mode: str = "act"
+    log: str | None = None
+    dialect: str | None = None
+
+    @property
+    def is_attached(self) -> bool:
+        """Nobody of ours trains it: only its log is looked at."""
+        return self.log is not None
 
     def save(self, run: RunDir) -> None:
         """Write run.json."""
@@ -73,6 +83,8 @@ class RunSpec:
                 created=str(raw["created"]),
                 provenance=_texts(raw.get("provenance", {})),
                 mode=str(raw.get("mode", "act")),
+                log=_text(raw.get("log")),
+                dialect=_text(raw.get("dialect")),
             )
         except SettingError as error:
             raise DocumentError(str(error)) from None
@@ -87,9 +99,28 @@ class RunSpec:
         return spec
 
 
+def _text(raw: object) -> str | None:
+    return None if raw is None else str(raw)
+
+
 def _texts(raw: object) -> Mapping[str, str]:
     items = cast("Mapping[object, object]", raw).items()
     return {str(key): str(value) for key, value in items}
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """detached.json: an attached run is over, since its log is not looked at any more.
+
+    Attributes:
+        since: RFC 3339 in UTC.
+    """
+
+    since: str
+
+    def save(self, run: RunDir) -> None:
+        """Write it."""
+        replace_json(run.detached, asdict(self))
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,16 +38,22 @@ _TO_NEXT = r"(?=Iteration \d{1,18}(?:/\d{1,18})?\n)"
 
 Reader = Callable[[str], Any]
 
-# Names, shares and levels of a run are few, and the same again and again.
+# Names, shares, levels and counts of a run are few, and the same again and again.
 _name_of = lru_cache(4096)(str)
 _ratio_of = lru_cache(4096)(read_float)
+_short_int_of = lru_cache(4096)(int)
 _short_float_of = lru_cache(4096)(float)
 _SHORT = 5
 
 
+@lru_cache(4096)
+def _level_of(text: str) -> tuple[float, int]:
+    level, count = text.split(":")
+    return float(level), int(count)
+
+
 def _levels_of(text: str) -> dict[float, int]:
-    parts = text.replace(":", " ").split()
-    return dict(zip(map(_short_float_of, parts[::2]), map(int, parts[1::2]), strict=True))
+    return dict(map(_level_of, text.split()))
 
 
 class _UnlikeError(Exception):
@@ -190,7 +196,7 @@ def _slot(name: str, text: str) -> _Part:
         return _Part(_RATIO.replace("(", "(?:", 1))
     reader = READERS[name]
     if reader is int:
-        return _Part(_INT, name, int)
+        return _Part(_INT, name, _short_int_of if len(text) < _SHORT else int)
     if reader is read_levels:
         return _Part(_LEVELS, name, _levels_of)
     if reader is read_float:

@@ -58,9 +58,24 @@ class RunDir:
         return self.path / "state.json"
 
     @property
+    def dialect(self) -> Path:
+        """dialect.json: whose format an attached log has, once the daemon has found out."""
+        return self.path / "dialect.json"
+
+    @property
+    def detached(self) -> Path:
+        """detached.json: since when nobody looks at an attached log any more."""
+        return self.path / "detached.json"
+
+    @property
     def heartbeat(self) -> Path:
         """heartbeat.json: the trainer's phase."""
         return self.path / "heartbeat.json"
+
+    @property
+    def acknowledged(self) -> Path:
+        """acknowledged: there once somebody has seen that the run failed."""
+        return self.path / "acknowledged"
 
     @property
     def checkpoints(self) -> Path:

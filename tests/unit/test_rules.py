@@ -309,6 +309,17 @@ def test_held_out_evaluations_below_the_first_are_a_collapse_too() -> None:
     assert decision.changes["restart_from"] == 0
 
 
+def test_low_leaves_a_run_that_may_have_fallen_to_collapse() -> None:
+    """LOW's change would have to settle, and to cool down, before COLLAPSE could act."""
+    events: list[Input] = [PLAIN, evaluated(0, 0.4), *steady(1, 20, 10), evaluated(20, 0.2)]
+    empty = steady(21, 40, 10, n_correct=0)
+    _, said = drive([*events, *empty])
+    assert ("LOW", "fallen") in holds(said)
+    assert not decisions(said)
+    _, said = drive([*events, *empty, evaluated(40, 0.1), *steady(41, 50, 10)])
+    assert taken(said) == [("COLLAPSE", "restart_1")]
+
+
 def test_without_an_evaluation_it_goes_back_to_before_the_fall() -> None:
     """What was saved since is fallen too; the model that the run began with needs no saving."""
     events: list[Input] = [PLAIN, *steady(1, 100, 44), *steady(101, 110, 6)]

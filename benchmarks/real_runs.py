@@ -1,8 +1,9 @@
 """`python -m benchmarks.real_runs`: real trainings that go wrong, under the real autopilot.
 
 Each run is started by the installed command, in a home of its own, and judged by what its journal
-and its log tell once it is over. A run takes one to four minutes on two cores; what one told is kept
-in results/real_runs.json, so that some can be run anew (`--only`, `--seeds`) and the table tells all.
+and its log tell once it is over. A run takes up to four minutes on two cores; what one told is kept
+in results/real_runs.json, so that some can be run anew (`--only`, `--seeds`), and the table tells
+all of them.
 """
 
 import argparse
@@ -103,6 +104,11 @@ def _is_flagged(told: Told) -> bool:
     return any(rule == "REWARD HACKING" for _, rule in told.alerts)
 
 
+def _hands_over(told: Told) -> bool:
+    applied = [d for d in told.decisions if d["outcome"] == "applied"]
+    return [(d["rule"], d["control"]) for d in applied] == [("ADAPT", {"objective": "maxrl"})]
+
+
 def _is_left_alone(told: Told) -> bool:
     return not told.decisions
 
@@ -133,6 +139,12 @@ JOBS: Mapping[str, Job] = {
         "caught, back from the best checkpoint, pass@1 at the end not below the start's",
         _is_brought_back,
         _RAISED_AT,
+    ),
+    "adaptive": Job(
+        "adaptive",
+        (*_ARITHMETIC, "--algorithm", "adaptive", "--iterations", "180"),
+        "ADAPT hands over from GRPO to MaxRL",
+        _hands_over,
     ),
     "hackable": Job(
         "Rust, a reward that is blind to tests",
@@ -201,7 +213,7 @@ def _wait(is_so: Callable[[], bool], what: str) -> None:
 
 
 def run(job: Job, seed: int, keep: Path | None) -> Told:
-    """One run, from start to end; a copy of it goes to `keep`."""
+    """One run, from start to end; a copy of it and of its history goes to `keep`."""
     with home() as at:
         at.ask("start", "--name", "run", "--seed", str(seed), *job.flags)
         if job.raised_at is not None:
@@ -211,6 +223,8 @@ def run(job: Job, seed: int, keep: Path | None) -> Told:
         told = _told(at)
         if keep is not None:
             shutil.copytree(at.run, keep, ignore=shutil.ignore_patterns("checkpoints", "*.lock"))
+            with sqlite3.connect(at.path / "history.db") as db:
+                db.execute("VACUUM INTO ?", (str(keep / "history.db"),))
         return told
 
 
@@ -274,8 +288,7 @@ def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:
         "",
         "Every run is the installed command's; pass@1 is held out, at the start and at the end.",
         "",
-        "| run | seed | first of COLLAPSE, UNSTABLE, NONFINITE, NO LEARNING | changes | alerts "
-        "| pass@1 | seconds | within the bar |",
+        f"| run | seed | first of {', '.join(_CAUGHT)} | changes | alerts | pass@1 | s | met |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name in JOBS:

@@ -91,6 +91,11 @@ class Attempt:
             return None
         return cls(run, identity, pidfd, _size(run.log))
 
+    @property
+    def is_ours(self) -> bool:
+        """This process started it."""
+        return self._child is not None
+
     def fileno(self) -> int:
         """A descriptor that becomes readable when the trainer has ended."""
         return self._pidfd

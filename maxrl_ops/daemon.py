@@ -10,11 +10,12 @@ import faulthandler
 import gc
 import math
 import os
-import select
 import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,10 +41,12 @@ from maxrl_ops.run_view import view_of
 from maxrl_ops.run_watch import RunWatch, Stamp, stamp_of
 from maxrl_ops.settings import Home
 from maxrl_ops.stop_signals import StopSignals
-from maxrl_ops.store import HistoryError, Store
+from maxrl_ops.store import HistoryError, LostError, Store
 from maxrl_ops.systemd_files import RUN_UNIT
+from maxrl_ops.wakes import Wakes
 from maxrl_ops.wire.documents import RunSpec, utc_now
 from maxrl_ops.wire.rundir import DocumentError, RunDir, make_directories
+from maxrl_ops.wire.settings import NO_WATCH_ENV
 
 _TICK_SECONDS = 0.25
 # How often the list of runs, and the state of each, is looked at again.
@@ -128,11 +131,17 @@ class Daemon:
         self._turned_at = time.monotonic()
         self._is_ready = False
 
-    def run(self, signals: StopSignals) -> None:
-        """Turn until somebody asks for the end."""
+    def run(self, signals: StopSignals, wakes: Wakes) -> None:
+        """Turn until somebody asks for the end; between two turns, look where something came."""
         while not signals.take():
+            turn_at = time.monotonic() + _TICK_SECONDS
             is_busy = self.turn()
-            select.select([signals], [], [], 0.0 if is_busy else _TICK_SECONDS)
+            wakes.follow({n: s.attached_log for n, s in self._runs.items() if s.attached_log})
+            while not is_busy and (left := turn_at - time.monotonic()) > 0:
+                woken = wakes.wait(signals, left)
+                if not woken:
+                    break
+                is_busy = self._look_at([self._runs[name] for name in woken if name in self._runs])
 
     def turn(self) -> bool:
         """One piece of every run's log; whether there may be more at once."""
@@ -141,13 +150,24 @@ class Daemon:
             self._listed_at = now
             self._list()
             self._on = self._host.look()
-        is_busy = False
-        for seen in self._runs.values():
-            is_busy |= self._look_after(seen)
-            # A mark after each run: a thousand slow ones are no standstill.
-            self._mark()
-        self._mark()
+        is_busy = self._look_at(list(self._runs.values()))
         self._is_ready = self._is_ready or not is_busy
+        return is_busy
+
+    def _look_at(self, runs: Sequence[_Seen]) -> bool:
+        """One piece of those runs' logs, in one transaction; whether there may be more at once."""
+        is_busy = False
+        try:
+            with self._store.gathering():
+                for seen in runs:
+                    is_busy |= self._look_after(seen)
+                    # A mark after each run: a thousand slow ones are no standstill.
+                    self._mark()
+        except HistoryError as error:
+            # Nothing of it is stored: all that is in memory is ahead of the history.
+            for seen in runs:
+                self._set_back(seen, str(error))
+        self._mark()
         self._show()
         return is_busy
 
@@ -192,6 +212,8 @@ class Daemon:
             return False
         try:
             is_busy = self._turn_of(seen, now)
+        except LostError:
+            raise
         except HistoryError as error:
             self._set_back(seen, str(error))
         except (DocumentError, OSError) as error:
@@ -360,7 +382,7 @@ def main(arguments: list[str]) -> int:
     home = Home.find(os.environ)
     try:
         where = listening(arguments, os.environ)
-        make_directories(home.path)
+        make_directories(home.runs_dir)
         # Held until this process ends, however it does.
         locks.acquire(home.daemon_lock, signed=True)
         return _serve_home(home, where, Notifier.take(os.environ, os.getpid()))
@@ -401,7 +423,8 @@ def _serve_home(home: Home, where: Listening, manager: Notifier) -> int:
         say(f"daemon: looking after {home.path}, {metrics}")
         # Not once all is read: how long that takes is no matter of whether we came up.
         manager.ready()
-        daemon.run(signals)
+        with closing(Wakes(home.runs_dir, watching=NO_WATCH_ENV not in os.environ)) as wakes:
+            daemon.run(signals, wakes)
         manager.stopping()
         say("daemon: ended as asked; the runs go on")
     finally:

@@ -18,6 +18,17 @@ class HistoryError(Exception):
     """history.db cannot be used; the message is one line that says why and what to do."""
 
 
+# What a change was worth.
+_JUDGEMENTS = """CREATE TABLE judgements (
+    run INTEGER NOT NULL REFERENCES runs,
+    revision INTEGER NOT NULL,
+    verdict TEXT NOT NULL,
+    iteration INTEGER NOT NULL,
+    evidence TEXT NOT NULL,
+    because TEXT NOT NULL,
+    PRIMARY KEY (run, revision)
+) WITHOUT ROWID"""
+
 _TABLES = f"""
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY,
@@ -82,6 +93,7 @@ CREATE TABLE answers (
     because TEXT,
     PRIMARY KEY (run, revision)
 ) WITHOUT ROWID;
+{_JUDGEMENTS};
 CREATE TABLE holds (
     id INTEGER PRIMARY KEY,
     run INTEGER NOT NULL REFERENCES runs,
@@ -205,5 +217,12 @@ def _from_1(db: sqlite3.Connection) -> None:
     db.execute("DROP TABLE events_1")
 
 
-_MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (_from_1,)
+def _from_2(db: sqlite3.Connection) -> None:
+    """Nobody kept what changes were worth."""
+    have = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if "judgements" not in have:
+        db.execute(_JUDGEMENTS)
+
+
+_MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (_from_1, _from_2)
 VERSION = 1 + len(_MIGRATIONS)

@@ -2,36 +2,41 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+from maxrl_ops import read_only
 from maxrl_ops.core.entry import Entry, Held, Told
-from maxrl_ops.history_schema import HistoryError, check_identity
-
-_BUSY_SECONDS = 5.0
+from maxrl_ops.history_schema import HistoryError
 
 _ENTRIES = """
     SELECT runs.name AS run, decisions.revision, COALESCE(decisions.iteration, answers.iteration)
         AS iteration, decisions.time, decisions.author AS by, decisions.rule, decisions.evidence,
         decisions.control, COALESCE(answers.outcome, decisions.fate) AS outcome,
         answers.effective, answers.iteration AS answered_at, decisions.because,
-        answers.because AS answer, decisions.id AS position
+        answers.because AS answer, decisions.id AS position, worth.verdict,
+        worth.iteration AS judged_at, worth.evidence AS judgement, worth.because AS judged_because
     FROM decisions JOIN runs ON runs.id = decisions.run
         LEFT JOIN answers ON answers.run = decisions.run AND answers.revision = decisions.revision
+        LEFT JOIN {judgements} AS worth
+            ON worth.run = decisions.run AND worth.revision = decisions.revision
     WHERE runs.id IN ({runs})
     UNION ALL
     SELECT runs.name, answers.revision, answers.iteration, NULL, 'unknown', NULL, '{{}}', '{{}}',
         answers.outcome, answers.effective, answers.iteration, '', answers.because,
         (SELECT MAX(id) FROM decisions
-            WHERE decisions.run = answers.run AND decisions.revision < answers.revision)
+            WHERE decisions.run = answers.run AND decisions.revision < answers.revision),
+        NULL, NULL, NULL, NULL
     FROM answers JOIN runs ON runs.id = answers.run
     WHERE runs.id IN ({runs}) AND NOT EXISTS (
         SELECT 1 FROM decisions
         WHERE decisions.run = answers.run AND decisions.revision = answers.revision)
     ORDER BY run, position, revision
 """
+# A history that no daemon has brought up to this version yet.
+_NO_JUDGEMENTS = """(SELECT NULL AS run, NULL AS revision, NULL AS verdict, NULL AS iteration,
+    NULL AS evidence, NULL AS because)"""
 # A directory made anew under an old name is another run: only the newest is meant.
 _NEWEST = "SELECT MAX(id) FROM runs GROUP BY name"
 _NAMED = "SELECT MAX(id) FROM runs WHERE name = :name"
@@ -48,26 +53,7 @@ class Journal:
             HistoryError: It is not ours, of a newer version, or damaged.
         """
         self._path = path
-        if path.stat().st_size == 0:
-            # A daemon is making it this very moment.
-            raise FileNotFoundError(path)
-        with self._explained():
-            try:
-                self._db = _opened(path, "mode=ro")
-            except sqlite3.OperationalError:
-                # Where no daemon runs, a reader would have to make the files of the write-ahead
-                # log, which one of the group may not; without them nobody is writing.
-                if path.with_name(f"{path.name}-wal").exists():
-                    raise
-                self._db = _opened(path, "mode=ro&immutable=1")
-        self._db.row_factory = sqlite3.Row
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise HistoryError(f"{self._path}: {error}") from error
+        self._db = read_only.connect(path)
 
     def close(self) -> None:
         """Close it."""
@@ -81,8 +67,13 @@ class Journal:
 
     def entries(self, name: str | None = None) -> list[Entry]:
         """The decisions of one run, or of all, each run's in order."""
-        query = _ENTRIES.format(runs=_NEWEST if name is None else _NAMED)
-        with self._explained():
+        with read_only.explained(self._path):
+            known = "SELECT 1 FROM sqlite_master WHERE name = 'judgements'"
+            has_judgements = self._db.execute(known).fetchone() is not None
+            query = _ENTRIES.format(
+                runs=_NEWEST if name is None else _NAMED,
+                judgements="judgements" if has_judgements else _NO_JUDGEMENTS,
+            )
             return [_entry(row) for row in self._db.execute(query, {"name": name})]
 
     def held(self, name: str) -> Held | None:
@@ -92,20 +83,9 @@ class Journal:
             f" JOIN runs ON runs.id = holds.run WHERE holds.run IN ({_NAMED})"
             " ORDER BY holds.id DESC LIMIT 1"
         )
-        with self._explained():
+        with read_only.explained(self._path):
             row = self._db.execute(query, {"name": name}).fetchone()
         return None if row is None else Held(*row)
-
-
-def _opened(path: Path, how: str) -> sqlite3.Connection:
-    """A connection that has read from the file."""
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=_BUSY_SECONDS)
-    try:
-        check_identity(db, path)
-    except BaseException:
-        db.close()
-        raise
-    return db
 
 
 class JournalReader:
@@ -148,7 +128,13 @@ def _entry(row: sqlite3.Row) -> Entry:
         control=json.loads(row["control"]),
         outcome=row["outcome"],
         effective=None if row["effective"] is None else json.loads(row["effective"]),
-        judged=None,
+        judged=row["verdict"],
         because=because,
+        judgement=None if row["verdict"] is None else _judgement(row),
         answered_at=row["answered_at"],
     )
+
+
+def _judgement(row: sqlite3.Row) -> Mapping[str, Any]:
+    told = {"iteration": row["judged_at"], "because": row["judged_because"]}
+    return {**told, **json.loads(row["judgement"])}

@@ -21,6 +21,7 @@ from maxrl_ops.core.decision import (
     ForeignControl,
     Hold,
     Input,
+    Judged,
     Output,
     Published,
     Superseded,
@@ -95,6 +96,10 @@ class _Head:
     highest: int
 
 
+class LostError(HistoryError):
+    """What was gathered could not be stored, of no run."""
+
+
 class Store:
     """The open history."""
 
@@ -162,7 +167,7 @@ class Store:
         What fails for one run is undone for that run alone.
 
         Raises:
-            HistoryError: At the end or from `settle`: nothing since is stored, of any run.
+            LostError: At the end or from `settle`: nothing since is stored, of any run.
         """
         self._gathers = True
         try:
@@ -176,12 +181,15 @@ class Store:
         """Store what has been gathered so far: before anything is done that it must not outlive.
 
         Raises:
-            HistoryError: It cannot be stored, and is lost.
+            LostError: It cannot be stored.
         """
         if self._db.in_transaction:
             try:
                 with self._explained():
                     self._db.execute("COMMIT")
+            except HistoryError as error:
+                self._abandon()
+                raise LostError(str(error)) from error
             except BaseException:
                 self._abandon()
                 raise
@@ -425,6 +433,10 @@ def _note(db: sqlite3.Connection, run: int, output: Output) -> None:
                 ),
             )
             _count(db, run, _rule_of(db, run, output.revision), output.outcome)
+        case Judged():
+            told = json.dumps(dict(output.evidence))
+            row = (output.revision, output.verdict, output.iteration, told, output.because)
+            db.execute("INSERT OR REPLACE INTO judgements VALUES (?, ?, ?, ?, ?, ?)", (run, *row))
         case Decision():
             pass
 

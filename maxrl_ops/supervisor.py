@@ -5,19 +5,16 @@ again, and adopts the trainer it finds.
 """
 
 import faulthandler
-import math
 import os
 import random
 import select
 import sys
 import time
 import traceback
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-from maxrl_ops import detached, locks, processes, stacks
+from maxrl_ops import detached, locks, processes, reaping, stacks
 from maxrl_ops.attempt import (
     Attempt,
     ending_not_started,
@@ -33,11 +30,12 @@ from maxrl_ops.core.run_state import (
     failures_in_a_row,
     judge,
 )
-from maxrl_ops.core.stall import Limits, StallWatch
+from maxrl_ops.core.stall import StallWatch
 from maxrl_ops.notify import Notifier, is_service
 from maxrl_ops.own_log import say
 from maxrl_ops.state_file import StateFile
 from maxrl_ops.stop_signals import StopSignals
+from maxrl_ops.tuning import Tuning
 from maxrl_ops.wire.control import Control, newest_answered, read_newest
 from maxrl_ops.wire.documents import Exit, RunSpec, SupervisorState, utc_now
 from maxrl_ops.wire.rundir import DocumentError, RunDir, is_run_name
@@ -58,49 +56,6 @@ _BUG, _CONFIGURATION_OF_SERVICE = 70, 78
 _SUSPENDED = "suspended with its unit, which goes on with it when it is started again"
 
 
-@dataclass(frozen=True, slots=True)
-class Tuning:
-    """The supervisor's own settings.
-
-    Attributes:
-        stop_grace: Seconds from TERM to KILL: time for an iteration and a checkpoint.
-        backoff_scale: Multiplies the pauses before restarts.
-        stall: When a trainer that makes no progress counts as stalled.
-        stall_grace: Seconds from a stalled trainer's TERM to its KILL.
-    """
-
-    stop_grace: float
-    backoff_scale: float
-    stall: Limits = field(default_factory=Limits)
-    stall_grace: float = 10.0
-
-    @classmethod
-    def of(cls, env: Mapping[str, str]) -> "Tuning":
-        """Read MAXRL_OPS_STOP_GRACE_SECONDS, _BACKOFF_SCALE, and the four of _STALL_*.
-
-        Raises:
-            SettingError: One of them is not a number of 0 or more.
-        """
-        return cls(
-            stop_grace=_number(env, "MAXRL_OPS_STOP_GRACE_SECONDS", 900.0),
-            backoff_scale=_number(env, "MAXRL_OPS_BACKOFF_SCALE", 1.0),
-            stall=Limits(
-                least=_number(env, "MAXRL_OPS_STALL_SECONDS", 60.0),
-                factor=_number(env, "MAXRL_OPS_STALL_FACTOR", 5.0),
-                first=_number(env, "MAXRL_OPS_STALL_START_SECONDS", 1800.0),
-            ),
-            stall_grace=_number(env, "MAXRL_OPS_STALL_GRACE_SECONDS", 10.0),
-        )
-
-
-def _number(env: Mapping[str, str], name: str, default: float) -> float:
-    with suppress(ValueError):
-        value = float(env.get(name) or default)
-        if math.isfinite(value) and value >= 0:
-            return value
-    raise SettingError(f"{name}={env[name]!r} is not allowed: give a number of 0 or more")
-
-
 class Supervisor:
     """One run's supervisor, from taking over to the run's end."""
 
@@ -119,8 +74,10 @@ class Supervisor:
         self._lock: int | None = None
         self._attempt: Attempt | None = None
         self._due = 0.0
-        self._failures = 0
-        self._checkpoint = newest_checkpoint(run)
+        # Of state.json, where an earlier supervisor had counted: its crash loop is ours.
+        is_counted = state.progress is not None
+        self._failures = state.failures if is_counted else 0
+        self._checkpoint = newest_checkpoint(run) if state.progress is None else state.progress
         self._control = 0
         self._stop_signals = 0
         self._stop_deadline: float | None = None
@@ -149,6 +106,7 @@ class Supervisor:
             else:
                 self._follow(self._attempt)
             self._file.save()
+            reaping.bury(None if self._attempt is None else self._attempt.identity.pid)
             self._tell_manager()
             self._sleep()
         self._see_it_saved()
@@ -162,6 +120,7 @@ class Supervisor:
         self._attempt = Attempt.adopt(self._run, before.trainer)
         if self._attempt is None and before.trainer is not None:
             kill_remains(self._run, before.trainer)
+            reaping.kill_orphans(self._run, of_ours=False)
         # An adopted trainer holds the lock, as a rule; it is taken when that one has ended.
         self._lock = self._take_lock(0.0 if self._attempt else _LOCK_SECONDS)
         if self._attempt is None and self._lock is None:
@@ -169,7 +128,9 @@ class Supervisor:
                 f"{self._run.lock} is held, and {self._run.state.name} names no living trainer: "
                 f"find who holds it (fuser {self._run.lock}) and end that first"
             )
-        self._file.change(supervisor=processes.identity_of(os.getpid()))
+        self._file.change(
+            supervisor=processes.identity_of(os.getpid()), tuning=self._tuning.to_keep()
+        )
         if before.state == State.STOPPING:
             # The trainer was told; told twice, it would leave without its checkpoint.
             self._stop_deadline = time.monotonic() + self._tuning.stop_grace
@@ -345,6 +306,8 @@ class Supervisor:
 
     def _conclude(self, attempt: Attempt) -> None:
         ending, lines = attempt.conclude(), attempt.last_lines()
+        if not reaping.kill_orphans(self._run, of_ours=attempt.is_ours):
+            say("something that the trainer left behind cannot be killed")
         if self._stall is not None and self._stop_deadline is None:
             # How it died then is our own doing.
             ending = replace(ending, said=self._stall)
@@ -407,6 +370,8 @@ class Supervisor:
             trainer=None,
             exits=(*before, seen)[-_KEPT_EXITS:],
             exit_reason=verdict.reason,
+            failures=self._failures,
+            progress=self._checkpoint,
         )
 
     def _tell_manager(self) -> None:
@@ -476,7 +441,7 @@ def main(arguments: list[str]) -> int:
 def _supervise(run: RunDir, manager: Notifier) -> int:
     if not is_run_name(run.name):
         raise DocumentError(f"{run.path}: {run.name!r} is no run's name")
-    tuning = Tuning.of(os.environ)
+    given = Tuning.of(os.environ)
     spec = RunSpec.load(run)
     # Held until this process ends, however it does.
     locks.acquire(run.supervisor_lock, signed=True)
@@ -485,6 +450,9 @@ def _supervise(run: RunDir, manager: Notifier) -> int:
         say(f"supervisor: {run.name} has {state.state} already; a new run can continue it")
         manager.ready()
         return _FAILED if state.state == State.FAILED else _OK
+    if not reaping.adopt_orphans():
+        say("supervisor: cannot become a subreaper: what leaves the trainer's group may outlive it")
+    tuning = Tuning.kept(state) or given
     return Supervisor(run, spec, state, tuning, manager).supervise()
 
 

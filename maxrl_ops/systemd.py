@@ -89,5 +89,5 @@ def _start(unit: str) -> None:
     if done.returncode == 0:
         return
     if os.geteuid() != 0 and "uthenti" in done.stderr:
-        raise UnitError(f"{unit} was not started: that takes root, as sudo maxrl-ops start")
+        raise UnitError(f"{unit} was not started, which takes root: sudo systemctl start {unit}")
     raise UnitError(f"{unit} did not come up: see journalctl -u {unit}")

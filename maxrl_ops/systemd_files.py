@@ -76,9 +76,10 @@ ExecReload=/bin/kill -HUP $MAINPID
 EnvironmentFile=-{SECRETS}/daemon.env
 Restart=on-failure
 RestartSec=1s
-# A mistake in a setting stays one: it is said in one line, and waits for a person.
-RestartPreventExitStatus=2 78
-TimeoutStartSec=60s
+# A mistake in a setting stays one, and so does another daemon: said in one line, for a person.
+RestartPreventExitStatus=2 4 78
+# A large history of an earlier version is brought up to date before anything else.
+TimeoutStartSec=15min
 TimeoutStopSec=30s
 # Pinged by the loop that tails the logs: one that stands still is ended, and says where it stood.
 WatchdogSec=30s

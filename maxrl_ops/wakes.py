@@ -1,71 +1,105 @@
-"""What ends the loop's wait before its time: a signal, or a log that was written to."""
+"""What ends the loop's wait before its time: a signal, or a log that was written to.
 
+It only wakes: what a log holds is found out by looking at it, as at every tick. Where nothing can
+be watched (a network file system, no inotify left), or by MAXRL_OPS_NO_WATCH, nothing wakes.
+
+One watch for all runs below runs/, whatever their number: each of watchdog's takes a thread.
+"""
+
+import os
 import select
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from maxrl_ops.inotify import Inotify
+from watchdog.events import FileModifiedEvent, FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+
+from maxrl_ops.own_log import say
 from maxrl_ops.stop_signals import StopSignals
 
 # Writes within this are taken in together: a commit costs the same for one run and for ten.
 _GATHER_SECONDS = 0.005
+# Of attached logs; those in further directories are looked at every tick, like all others.
+_MOST_DIRECTORIES = 16
 
 
-class Wakes:
-    """Logs by the names of their runs; where they cannot be watched, nothing wakes."""
+class Wakes(FileSystemEventHandler):
+    """Runs whose logs were written to since the last wait."""
 
-    def __init__(self) -> None:
-        self._inotify = _inotify()
-        # By run, the inode and the number of the file that is watched; and back.
-        self._watched: dict[str, tuple[int, int]] = {}
-        self._runs: dict[int, str] = {}
+    def __init__(self, runs_dir: Path, *, watching: bool = True) -> None:
+        """Watch the runs in `runs_dir`; without `watching`, only wait."""
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._woken: set[str] = set()
+        self._attached: dict[str, str] = {}
+        self._directories: set[Path] = set()
+        self._root = os.path.realpath(runs_dir) + os.sep
         self._woken_at = 0.0
-
-    def follow(self, run: str, log: Path, inode: int) -> None:
-        """Watch what is `log` now, in the place of what was; `inode` says whether it is another."""
-        if self._inotify is None or not inode or self.watches(run, inode):
+        self._observer = Observer() if watching else None
+        if self._observer is None:
             return
+        self._observer.daemon = True
         try:
-            number = self._inotify.watch(str(log))
-        except OSError:
-            # Gone again, or too many: it is looked at all the same, only not at once.
+            self._watch(Path(self._root), recursive=True)
+            self._observer.start()
+        except OSError as error:
+            say(f"daemon: logs cannot be watched, and are looked at four times a second: {error}")
+            self._observer = None
+
+    def _watch(self, directory: Path, *, recursive: bool) -> None:
+        assert self._observer is not None  # noqa: S101 - the callers have looked
+        # Of writes alone: a heartbeat is made anew beside its place, and wakes nobody.
+        self._observer.schedule(
+            self, str(directory), recursive=recursive, event_filter=[FileModifiedEvent]
+        )
+
+    def follow(self, attached: Mapping[str, Path]) -> None:
+        """Watch those logs of attached runs too, by the runs' names."""
+        if self._observer is None:
             return
-        if self._runs.get(number, run) == run and self._watched.get(run, (0, number))[1] != number:
-            self.forget(run)
-        self._watched[run] = inode, number
-        self._runs[number] = run
+        self._attached = {os.path.realpath(log): run for run, log in attached.items()}
+        for name in self._attached:
+            directory = Path(name).parent
+            if directory in self._directories or len(self._directories) >= _MOST_DIRECTORIES:
+                continue
+            with suppress(OSError):
+                self._watch(directory, recursive=False)
+                self._directories.add(directory)
 
-    def watches(self, run: str, inode: int) -> bool:
-        """That file of that run is watched."""
-        return self._watched.get(run, (0, 0))[0] == inode != 0
-
-    def forget(self, run: str) -> None:
-        """Watch that run's log no more."""
-        _, number = self._watched.pop(run, (0, 0))
-        if self._inotify is not None and self._runs.get(number) == run:
-            del self._runs[number]
-            self._inotify.forget(number)
+    def on_modified(self, event: FileSystemEvent) -> None:
+        """A file was written to: watchdog's thread calls."""
+        path = os.fsdecode(event.src_path)
+        run = self._attached.get(path)
+        if run is None and path.startswith(self._root):
+            name, _, rest = path[len(self._root) :].partition(os.sep)
+            run = name if rest == "trainer.log" else None
+        if run is not None:
+            self._woken.add(run)
+            # Full: the loop is to wake anyway.
+            with suppress(BlockingIOError):
+                os.write(self._writer, b"\0")
 
     def wait(self, signals: StopSignals, seconds: float) -> set[str]:
         """Wait so long, or until something comes; the runs whose logs were written to."""
-        if self._inotify is None:
-            select.select([signals], [], [], seconds)
-            return set()
         gathering = self._woken_at + _GATHER_SECONDS - time.monotonic()
         if 0 < gathering < seconds:
             select.select([signals], [], [], gathering)
             seconds -= gathering
-        select.select([signals.fileno(), self._inotify.fileno()], [], [], seconds)
-        numbers = self._inotify.take()
-        if numbers is None:
-            return set(self._watched)
-        if numbers:
+        select.select([signals.fileno(), self._reader], [], [], seconds)
+        with suppress(BlockingIOError):
+            os.read(self._reader, 65536)
+        woken: set[str] = set()
+        while self._woken:
+            woken.add(self._woken.pop())
+        if woken:
             self._woken_at = time.monotonic()
-        return {self._runs[number] for number in numbers if number in self._runs}
+        return woken
 
-
-def _inotify() -> Inotify | None:
-    try:
-        return Inotify()
-    except OSError:
-        return None
+    def close(self) -> None:
+        """Watch no more."""
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join()
+        os.close(self._reader)
+        os.close(self._writer)

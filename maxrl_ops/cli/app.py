@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from maxrl_ops import __version__
+from maxrl_ops.cli import past_commands
 from maxrl_ops.cli.errors import CommandError, of_os_error
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.start_options import OWN_COMMAND, StartCommand, with_start_options
@@ -31,6 +32,8 @@ app = typer.Typer(
     add_completion=False,
     invoke_without_command=True,
 )
+
+app.add_typer(past_commands.app)
 
 RunName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="The run's name.")]
 RunOption = Annotated[
@@ -267,6 +270,32 @@ def policy(
     from maxrl_ops.cli.policy import policy as run_policy  # noqa: PLC0415
 
     return run_policy(named, check, as_json=as_json)
+
+
+@app.command(epilog="Example: maxrl-ops backtest rust-1 old.log --policy strict.toml")
+def backtest(
+    logs: Annotated[
+        list[str], typer.Argument(metavar="LOG...", help="Files (- reads stdin), or names of runs.")
+    ],
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="A policy.toml; or guide, paper, observe. [default: in force]"
+        ),
+    ] = None,
+    dialect: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The log's format. [default: found out]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Tell what a policy would have made of recorded logs: what fires when, and what it decides.
+
+    The rules are the live ones. A decision that the log does not answer within four iterations is
+    assumed to be acknowledged, and marked. JSON is an object, a list of them for several logs.
+    """
+    from maxrl_ops.cli.backtest import backtest_logs  # noqa: PLC0415
+
+    return backtest_logs(logs, policy, dialect, as_json=as_json)
 
 
 @app.command(epilog="Example: maxrl-ops report rust-1 --to rust-1.html")

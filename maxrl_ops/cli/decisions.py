@@ -81,4 +81,7 @@ def _block(entry: Entry) -> RenderableType:
     if entry.evidence:
         figures = ", ".join(f"{key} {value}" for key, value in entry.evidence.items())
         lines.append(Padding(shown(figures, "dim"), (0, 0, 0, 2)))
+    if entry.judgement is not None:
+        words = f"{entry.judged} by iteration {entry.judgement['iteration']}"
+        lines.append(Padding(shown(f"{words}: {entry.judgement['because']}"), (0, 0, 0, 2)))
     return Group(*lines, Text())

@@ -23,6 +23,16 @@ from maxrl_ops.wire.task_spec import TaskSpec
 _LEAST_FREE = 32 << 20
 _INTERPRETERS = re.compile(r"(python|pypy|bash|sh|uv|env|torchrun)[\d.]*")
 
+# A name that ends so has a secret for its value; a token may be a word of a language.
+_SECRET_NAME = re.compile(
+    r"(?i)(^|[-_])(password|passwd|secret|credentials?|api[-_]?key|(access|auth|hf|api|bearer)[-_]token)$"
+)
+# As Hugging Face, OpenAI and alike, GitHub, GitLab, Slack and AWS write theirs.
+_SECRET = re.compile(
+    r"\b(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}"
+    r"|github_pat_\w{20,}|glpat-[\w-]{20,}|xox[abp]-[\w-]{10,}|AKIA[0-9A-Z]{16})\b"
+)
+
 
 def create(
     home: Home,
@@ -127,6 +137,24 @@ def check_name(name: str) -> None:
             f"--name={name!r} is not allowed: give 1 to 64 letters, digits, dots, dashes and "
             f"underscores, a letter or a digit first"
         )
+
+
+def check_no_secret(command: tuple[str, ...]) -> None:
+    """Refuse a command that tells a secret: its arguments stand in run.json, and in ps(1).
+
+    Raises:
+        CommandError: One looks like it.
+    """
+    for word, after in zip(command, (*command[1:], ""), strict=True):
+        name, equals, value = word.partition("=")
+        given = value if equals else after * name.startswith("-")
+        is_named = bool(given) and _SECRET_NAME.search(name) is not None
+        if is_named or _SECRET.search(word):
+            told = repr(name) if is_named else "an argument of the command"
+            raise CommandError(
+                f"{told} looks like a secret, and a run's command is kept in its run.json: give it "
+                f"by the environment instead"
+            )
 
 
 def _claim(home: Home, name: str) -> RunDir:

@@ -8,17 +8,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from maxrl_ops import daemon_process
+from maxrl_ops import daemon_process, systemd
 from maxrl_ops.cli import layers, preflight, supervising
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.finding import home, journal, named
-from maxrl_ops.cli.new_run import check_job, check_name, create
+from maxrl_ops.cli.new_run import check_job, check_name, check_no_secret, create
 from maxrl_ops.core.policy import Mode
 from maxrl_ops.core.printable import one_line
 from maxrl_ops.core.snapshot import RunSnapshot
 from maxrl_ops.daemon_file import DaemonFile
 from maxrl_ops.run_reader import LogReader, RunReader, life_of
+from maxrl_ops.systemd_files import RUN_UNIT
 from maxrl_ops.wire.documents import RunSpec
 from maxrl_ops.wire.rundir import RunDir
 from maxrl_ops.wire.settings import SETTINGS, SettingError, Value, to_text
@@ -37,6 +38,7 @@ def start(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
         raise CommandError("nothing stands after --: give the command to run")
     if options["name"] is not None:
         check_name(options["name"])
+    check_no_secret(command or ())
     job, mode = check_job(options["job"]), _mode(options["mode"])
     settings = _settings(options)
     if command is None:
@@ -194,6 +196,8 @@ def _print_next_steps(run: RunDir, shown: RunSnapshot, daemon: DaemonFile | None
         f"  log        maxrl-ops logs {run.name} -f\n"
         f"  stop       maxrl-ops stop {run.name}\n"
     )
+    if systemd.serves(home()):
+        sys.stdout.write(f"  at boot    systemctl enable {RUN_UNIT.format(run.name)}\n")
     if daemon is not None:
         sys.stdout.write(f"  metrics    {daemon.metrics}\n")
 

@@ -21,10 +21,12 @@ from maxrl_ops.core.snapshot import RunSnapshot
 from maxrl_ops.daemon_file import DaemonFile, running
 from maxrl_ops.host import Host
 from maxrl_ops.journal import JournalReader
-from maxrl_ops.run_reader import AllRuns, RunReader
-from maxrl_ops.wire.rundir import RunDir
+from maxrl_ops.run_reader import AllRuns, RunReader, life_of
+from maxrl_ops.wire.rundir import DocumentError, RunDir
 
 _FRAME_SECONDS = 1.0
+# Of those that are kept: state.json has all.
+_LAST_LINES = 10
 _NO_DAEMON = "no daemon is running: read from the files; maxrl-ops daemon starts one"
 
 
@@ -42,7 +44,24 @@ def status(name: str | None, *, watch: bool, as_json: bool) -> int:
     else:
         console = Console(highlight=False)
         console.print(_page(runs, _footer(daemon, journal, Host(home().path))))
+        if name is not None:
+            for line in _last_words(named(name)):
+                console.print(line)
     return ExitCode.OK
+
+
+def _last_words(run: RunDir) -> list[Text]:
+    """The last lines that a trainer wrote which did not end well."""
+    try:
+        state = life_of(run).state
+    except DocumentError:
+        return []
+    if state is None or state.state not in {"failed", "backing_off"} or not state.exits:
+        return []
+    newest = state.exits[-1]
+    lines = newest.lines[-_LAST_LINES:]
+    head = [Text(f"The last lines of attempt {newest.attempt}:", "dim")] if lines else []
+    return [*head, *(Text("  ").append_text(shown(line, "dim")) for line in lines)]
 
 
 def _chosen(name: str | None) -> list[RunDir]:

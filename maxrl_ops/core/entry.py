@@ -18,9 +18,11 @@ class Entry:
         outcome: intended, published, applied, rejected, unconfirmed, superseded, suggested or
             observed.
         effective: What was in force after the trainer's answer; None without one.
-        judged: Whether it helped; None while nobody has judged.
+        judged: helped, harmed or inconclusive; None while nobody has judged.
         because: Why it was decided, and what the trainer said to it.
         answered_at: The iteration from which the answer holds.
+        judgement: The iteration it was judged at, why, and the figures; of a threshold's change,
+            what correctness would be at the old one, too. None while nobody has judged.
     """
 
     revision: int | None
@@ -36,6 +38,7 @@ class Entry:
     judged: str | None
     because: str
     answered_at: int | None = None
+    judgement: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As `decisions --json` prints it."""
@@ -62,7 +65,12 @@ class Told:
 
 def changes_of(entry: Entry) -> str:
     """`correctness_threshold to 25, n_samples to 16`."""
-    return ", ".join(f"{key} to {_short(value)}" for key, value in entry.control.items())
+    return values_text(entry.control)
+
+
+def values_text(changes: Mapping[str, Any]) -> str:
+    """New values by their key, in words."""
+    return ", ".join(f"{key} to {_short(value)}" for key, value in changes.items())
 
 
 def decision_sentence(entry: Entry) -> str:  # noqa: PLR0911 - one case an outcome

@@ -173,6 +173,10 @@ class SupervisorState:
         stalls: How many of these followed a stall.
         exits: The last attempts' ends, oldest first, bounded.
         exit_reason: Why the run is over, or backing off; None while all is well.
+        failures: In a row without a new checkpoint, as of the last exit.
+        progress: The newest checkpoint then, -1 for none; None before the first exit.
+        tuning: The supervisor's settings by name, as the first was given them; a revived one has
+            another environment.
     """
 
     state: str
@@ -184,6 +188,9 @@ class SupervisorState:
     exits: tuple[Exit, ...] = ()
     exit_reason: str | None = None
     stalls: int = 0
+    failures: int = 0
+    progress: int | None = None
+    tuning: Mapping[str, float] = field(default_factory=dict)
 
     def save(self, run: RunDir) -> None:
         """Write state.json."""
@@ -210,9 +217,21 @@ class SupervisorState:
                 exit_reason=_text_or_none(raw["exit_reason"]),
                 # A supervisor of an earlier version counted none.
                 stalls=int(cast("int", raw.get("stalls", 0))),
+                failures=int(cast("int", raw.get("failures", 0))),
+                progress=_whole_or_none(raw.get("progress")),
+                tuning=_numbers(raw.get("tuning", {})),
             )
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise DocumentError(f"{run.state}: {error!r} is missing or of a wrong kind") from None
+
+
+def _numbers(raw: object) -> Mapping[str, float]:
+    items = cast("Mapping[str, float]", raw).items()
+    return {str(key): float(value) for key, value in items}
+
+
+def _whole_or_none(raw: object) -> int | None:
+    return None if raw is None else int(cast("int", raw))
 
 
 def _text_or_none(raw: object) -> str | None:

@@ -123,6 +123,30 @@ def test_a_wrong_configuration_is_78_for_systemd_and_2_for_others(
         assert (done.returncode, done.stderr.count("\n")) == (code, 1), done.stderr
 
 
+def test_a_daemon_of_systemds_starts_no_supervisor_in_its_own_unit(
+    make: Make, tmp_path: Path
+) -> None:
+    """It would end with the daemon, and could reach no GPU."""
+    running = make(FOREVER)
+    supervisor = running.supervise()
+    state = running.wait_for_training()
+    supervisor.kill()
+    supervisor.wait()
+    here = {"MAXRL_OPS_HOME": str(tmp_path), "MAXRL_OPS_LISTEN": "127.0.0.1:0"}
+    command = exec_as_service("maxrl_ops.daemon")
+    with subprocess.Popen(
+        command, env={**os.environ, **here}, stderr=subprocess.PIPE, text=True
+    ) as daemon:
+        try:
+            assert daemon.stderr is not None
+            wanted = f"start maxrl-ops-run@{running.run.name}.service"
+            said = next(line for line in daemon.stderr if "its supervisor is dead" in line)
+            assert said.rstrip().endswith(f"its trainer lives: {wanted}")
+        finally:
+            daemon.kill()
+    assert running.state() == state
+
+
 def test_a_daemon_tells_systemd(tmp_path: Path, manager: tuple[str, socket.socket]) -> None:
     address, listening = manager
     home = {"MAXRL_OPS_HOME": str(tmp_path / "home"), "MAXRL_OPS_LISTEN": "127.0.0.1:0"}

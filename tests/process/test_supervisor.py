@@ -106,6 +106,77 @@ def test_what_a_trainer_leaves_behind_does_not_survive_it(make: Make) -> None:
     wait_until(lambda: processes.identity_of(child) is None, 5, "the grandchild's death")
 
 
+DAEMONISES = """
+def daemonise():
+    if os.fork(): return
+    os.setsid()
+    if os.fork(): os._exit(0)
+    (run / "daemon").write_text(str(os.getpid()))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(600)
+    os._exit(0)
+if attempt == 2: sys.exit(0)
+daemonise()
+while not (run / "daemon").exists() or not (run / "daemon").read_text(): time.sleep(0.01)
+print("training", flush=True)
+"""
+
+
+def test_what_left_the_trainers_group_does_not_survive_it_either(make: Make) -> None:
+    running = make(DAEMONISES + "sys.exit(1)")
+    running.supervise()
+    assert running.ended(0).attempt == 2
+    assert processes.identity_of(int((running.run.path / "daemon").read_text())) is None
+
+
+def test_nor_does_it_survive_a_trainer_that_was_adopted(make: Make) -> None:
+    running = make(DAEMONISES + "time.sleep(600)")
+    running.supervise()
+    trainer = killed(running)
+    left = int((running.run.path / "daemon").read_text())
+    adopted(running)
+    assert processes.identity_of(left) is not None
+    os.kill(trainer.pid, signal.SIGKILL)
+    assert running.ended(0).attempt == 2
+    assert processes.identity_of(left) is None
+
+
+def test_an_orphan_that_ends_is_no_zombie(make: Make) -> None:
+    running = make(
+        "if os.fork() == 0:\n"
+        "    if os.fork(): os._exit(0)\n"
+        "    (run / 'orphan').write_text(str(os.getpid())); os._exit(0)\n"
+        "os.wait()\n" + FOREVER
+    )
+    process = running.supervise()
+    running.wait_for_training()
+    wait_until((running.run.path / "orphan").exists, 5, "the orphan")
+    orphan = int((running.run.path / "orphan").read_text())
+    wait_until(
+        lambda: processes.identity_of(orphan, even_zombie=True) is None, 5, "the orphan's burial"
+    )
+    process.terminate()
+    assert running.ended(0).state == "stopped"
+
+
+def test_a_revived_supervisor_has_the_settings_and_the_count_of_the_first(make: Make) -> None:
+    running = make("print('training', flush=True)\nif attempt == 3: time.sleep(600)\nsys.exit(1)")
+    running.supervise(MAXRL_OPS_STOP_GRACE_SECONDS="7", MAXRL_OPS_STALL_SECONDS="70")
+    running.wait_for_training()
+    wait_until(lambda: len(running.pids()) == 3, 20, "the third attempt")
+    running.wait_for("running")
+    killed(running)
+    before = running.state()
+    assert (before.failures, before.progress) == (2, -1)
+    adopted(running)
+    assert running.state().tuning == before.tuning
+    assert (before.tuning["stop_grace"], before.tuning["stall_least"]) == (7, 70)
+    assert before.trainer is not None
+    os.kill(before.trainer.pid, signal.SIGKILL)
+    state = running.ended(1)
+    assert (state.state, state.attempt) == ("failed", 5)
+
+
 def test_the_environment_is_the_runs_alone(make: Make) -> None:
     running = make(
         "print({k: v for k, v in os.environ.items() if 'MAXRL' in k or k == 'PYTHONUNBUFFERED'})",
@@ -173,7 +244,7 @@ def test_a_death_is_named_by_its_last_lines_and_these_are_kept(make: Make) -> No
         "sys.stdout.flush()\n"
         "sys.exit(1) if attempt == 1 else os.abort()"
     )
-    running.supervise(MAXRL_OPS_BACKOFF_SCALE="1000")
+    running.supervise(MAXRL_OPS_BACKOFF_SCALE="3")
     first = running.wait_for("backing_off").exits[0]
     assert first.reason == "CUDA out of memory (exit code 1)"
     assert (len(first.lines), first.lines[0]) == (50, "line 11")

@@ -56,6 +56,7 @@ def _install(host: Host) -> None:
     )  # fmt: skip
     assert "Started tiny-1: MaxRL, arithmetic" in started
     assert "http://127.0.0.1:9478/metrics" in started
+    assert f"systemctl enable {RUN}" in started
 
 
 def _write(host: Host, path: str, text: str, mode: str = "644") -> None:
@@ -153,6 +154,20 @@ def test_a_supervisor_that_dies_or_stands_still_is_replaced(machine: Host, name:
     # It has adopted the trainer, which lost nothing.
     assert trainer_pid(machine) == trainer
     assert machine.show(RUN, "StatusText") == "Attempt 1 running"
+    # Nor has the daemon started one that would end with it.
+    assert _held(machine, DAEMON) == {main_pid(machine, DAEMON)}
+
+
+def test_what_root_changes_is_applied_and_signed_by_who_called_sudo(machine: Host) -> None:
+    ours = (sys.executable, "-P", "-m", "maxrl_ops")
+    told = machine.run("env", "SUDO_UID=1234", *ours, "set", "learning_rate=0.0001")
+    assert "control 1 applied" in told
+
+    def signed() -> list[tuple[str, str]]:
+        entries = json.loads(machine.maxrl_ops("decisions", "--json"))
+        return [(entry["by"], entry["outcome"]) for entry in entries]
+
+    wait_until(lambda: ("uid:1234", "applied") in signed(), 20, "the change in the journal")
 
 
 def test_a_stop_saves_and_a_start_goes_on(machine: Host) -> None:

@@ -47,8 +47,9 @@ def published(directory: RunDir, revision: int = 1) -> Control:
 
 
 def test_set_publishes_the_whole_state_and_who_asked(
-    trainer: ScriptedTrainer, capsys: pytest.CaptureFixture[str]
+    trainer: ScriptedTrainer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("SUDO_UID", raising=False)
     assert run(["set", "n_samples=16", "learning-rate=1e-5", "--wait", "0"]) == 0
     wish = published(trainer.run)
     assert wish.state == replace(INITIAL, n_samples=16, learning_rate=1e-5)
@@ -56,6 +57,16 @@ def test_set_publishes_the_whole_state_and_who_asked(
     assert wish.reason == "set n_samples=16 learning-rate=1e-5"
     assert (wish.revision, wish.base_revision, wish.lifecycle) == (1, 0, "run")
     assert "published and not answered yet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("uid", "sudo", "signed"), [(0, "1000", 1000), (0, "x", 0), (7, "1", 7)])
+def test_who_called_sudo_has_asked(
+    trainer: ScriptedTrainer, monkeypatch: pytest.MonkeyPatch, uid: int, sudo: str, signed: int
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: uid)
+    monkeypatch.setenv("SUDO_UID", sudo)
+    assert run(["set", "n_samples=16", "--wait", "0"]) == 0
+    assert published(trainer.run).author == f"uid:{signed}"
 
 
 def test_a_second_change_is_made_to_the_first(trainer: ScriptedTrainer) -> None:

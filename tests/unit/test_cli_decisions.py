@@ -14,6 +14,7 @@ from maxrl_ops.run_watch import RunWatch
 from maxrl_ops.store import Store
 from maxrl_ops.wire.control import Control, TrainingState, publish
 from maxrl_ops.wire.documents import RunSpec, SupervisorState
+from maxrl_ops.wire.rundir import RunDir
 
 HOSTILE = "\x1b]0;owned\x07[red]\u202ex\r\n"
 
@@ -30,15 +31,20 @@ def rescued(home: Path) -> Path:
     """A run that LOW rescued, as a daemon saw it."""
     directory = make_run(home)
     SupervisorState("finished", "2026-11-24T00:00:00Z", attempt=1).save(directory)
+    watched(directory, 40)
+    return home
+
+
+def watched(directory: RunDir, iterations: int) -> None:
+    home = directory.path.parent.parent
     store = Store(home / "history.db")
     watch = RunWatch(directory, RunSpec.load(directory), store, Policy())
     trainer = ScriptedTrainer(directory)
     trainer.begin()
-    for _ in range(40):
+    for _ in range(iterations):
         trainer.step()
         watch.tick(is_over=False)
     store.close()
-    return home
 
 
 def test_a_decision_as_json(rescued: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,6 +66,20 @@ def test_a_decision_for_people(rescued: Path, capsys: pytest.CaptureFixture[str]
     assert "iteration 24 rule:LOW correctness_threshold to 25 applied revision 1 at 25" in printed
     assert "correctness at the reference threshold 20 was 41%" in printed
     assert "effective_samples" in printed
+
+
+def test_what_a_change_was_worth(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    watched(make_run(home), 70)
+    assert run(["decisions", "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry["judged"] == "inconclusive"
+    judgement = entry["judgement"]
+    assert (judgement["iteration"], judgement["before"], judgement["after"]) == (64, 0.4062, 0.4062)
+    # Counterfactual: at the threshold that was given up still nothing would be correct.
+    assert (judgement["old_threshold"], judgement["at_old_threshold"]) == (30, 0)
+    assert run(["decisions"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "inconclusive by iteration 64: correctness went from 41% to 41%" in printed
 
 
 def test_status_tells_the_last_decision(rescued: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Place, clean_environment
+from commands import Place, clean_environment, refused
 
 from maxrl_ops import processes
 from maxrl_ops.cli import layers, preflight
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
-from maxrl_ops.cli.new_run import create
+from maxrl_ops.cli.new_run import check_no_secret, create
 from maxrl_ops.settings import Home
 from maxrl_ops.wire.documents import ProcessIdentity, RunSpec
 from maxrl_ops.wire.rundir import RunDir
@@ -235,6 +235,36 @@ def test_a_run_that_does_not_come_up_says_why_in_one_line(place: Place) -> None:
     assert done.stderr.startswith("maxrl-ops: mine did not come up: ")
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--api-key", "x"), "'--api-key'"),
+        (("env", "WANDB_API_KEY=x", "run"), "'WANDB_API_KEY'"),
+        (("--db-password=x",), "'--db-password'"),
+        (("curl", "hf_abcdefghijklmnopqrstuvwx"), "an argument of the command"),
+    ],
+)
+def test_a_secret_in_a_command_is_refused(
+    words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(["start", "--", "program", *words], capsys, 2)
+    assert said.startswith(f"{told} looks like a secret")
+    assert "hf_abc" not in said
+
+
+def test_what_only_sounds_like_a_secret_is_none() -> None:
+    check_no_secret(
+        ("python", "t.py", "--max-tokens", "512", "--eos-token", "</s>", "--tokenizer=hf_tiny")
+    )
+
+
+def test_the_last_words_of_a_failed_run_are_shown_safely(place: Place) -> None:
+    script = "import sys; print('\\x1b[31m[bold]it broke'); print('Run failed: no'); sys.exit(2)"
+    assert place.command("start", "--name", "mine", "--", sys.executable, "-c", script).returncode
+    shown = place.command("status", "mine").stdout
+    assert "The last lines of attempt 1:\n  [31m[bold]it broke\n  Run failed: no\n" in shown
 
 
 def test_several_active_runs_must_be_named(place: Place) -> None:

@@ -196,7 +196,10 @@ def test_a_lost_history_is_made_anew_and_nothing_is_decided_again(
     watcher.tick()
     assert [path.name for path in run.control.iterdir()] == ["000001.json"]
     (entry,) = watcher.entries()
-    assert replace(entry, time=None) == replace(before[0], time=None)
+    # It has been judged meanwhile.
+    assert entry.judged == "inconclusive"
+    unjudged = replace(entry, time=None, judged=None, judgement=None)
+    assert unjudged == replace(before[0], time=None)
     assert watcher.current() == list(range(1, 81))
 
 

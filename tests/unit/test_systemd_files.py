@@ -1,5 +1,6 @@
 """The units: what systemd thinks of them, and what differs between installations."""
 
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -125,6 +126,26 @@ def test_a_path_that_no_unit_can_name(
     monkeypatch.setenv("MAXRL_OPS_HOME", f"/srv/{odd}")
     words = ["export", "systemd", "--to", str(tmp_path / "x")]
     assert "cannot stand in a unit" in refused(words, capsys, 2)
+
+
+@pytest.mark.parametrize(
+    ("said", "uid", "expected"),
+    [
+        ("Interactive authentication required.", 1000, "takes root: sudo systemctl start "),
+        ("Job failed.", 0, "did not come up: see journalctl -u "),
+    ],
+)
+def test_a_unit_that_is_not_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, uid: int, expected: str
+) -> None:
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f"#!/bin/sh\necho '{said}' >&2; exit 1\n")
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    with pytest.raises(systemd.UnitError) as refusal:
+        systemd.start_run(RunDir(tmp_path / "rust-1"))
+    assert f"{expected}maxrl-ops-run@rust-1.service" in str(refusal.value)
 
 
 def test_which_home_units_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,31 +14,33 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from maxrl_ops import __version__, detached, locks, processes, supervisor, systemd
 from maxrl_ops.attached import log_of
 from maxrl_ops.core.attached import DETACHED, state_of_attached
-from maxrl_ops.core.policy import Policy
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.run_state import State
 from maxrl_ops.core.sentence import looking_after
 from maxrl_ops.core.snapshot import DAMAGED, SUPERVISOR_GONE, state_of
 from maxrl_ops.daemon_file import DaemonFile, running
 from maxrl_ops.exporter import Exporter, Lines, Scene, lines_of
+from maxrl_ops.hearing import Stamp, stamp_of
 from maxrl_ops.host import Host, HostView
 from maxrl_ops.listening import ListenError, Listening, listening
 from maxrl_ops.metrics_server import Server, serve
 from maxrl_ops.notify import Notifier, is_service
+from maxrl_ops.operator_files import is_frozen
 from maxrl_ops.own_log import say
+from maxrl_ops.policy_file import PolicyError, PolicyFile
 from maxrl_ops.run_metrics import run_samples
 from maxrl_ops.run_reader import Life, age_of, heartbeat_of, life_of
 from maxrl_ops.run_view import view_of
-from maxrl_ops.run_watch import RunWatch, Stamp, stamp_of
+from maxrl_ops.run_watch import RunWatch
 from maxrl_ops.settings import Home
 from maxrl_ops.stop_signals import StopSignals
 from maxrl_ops.store import HistoryError, LostError, Store
@@ -148,10 +150,12 @@ class Daemon:
         home: Home,
         store: Store,
         exporter: Exporter,
-        policy: Policy,
+        policies: PolicyFile,
         manager: Notifier | None = None,
     ) -> None:
-        self._home, self._store, self._policy = home, store, policy
+        self._home, self._store, self._policies = home, store, policies
+        # Why policy.toml as it is now is not in force.
+        self.policy_problem: str | None = None
         self._exporter, self._manager = exporter, manager or Notifier()
         self._host, self._on = Host(home.path), HostView()
         self._runs: dict[str, _Seen] = {}
@@ -163,10 +167,20 @@ class Daemon:
         self._states: Counter[str] = Counter()
         self._listed_as: Stamp | None = None
 
-    def run(self, signals: StopSignals, wakes: Wakes) -> None:
-        """Turn until somebody asks for the end; between two turns, look where something came."""
+    def run(
+        self, signals: StopSignals, wakes: Wakes, told: Callable[[], None] = lambda: None
+    ) -> None:
+        """Turn until somebody asks for the end; between two turns, look where something came.
+
+        `told` is called after each reload.
+        """
         self._is_watched = wakes.is_watching
         while not signals.take():
+            if signals.take_reload():
+                self._manager.reloading()
+                self.reload()
+                told()
+                self._manager.ready()
             turn_at = time.monotonic() + _TICK_SECONDS
             is_busy = self.turn()
             wakes.follow({n: s.attached_log for n, s in self._runs.items() if s.attached_log})
@@ -207,6 +221,23 @@ class Daemon:
                 self._set_back(seen, str(error))
         self._mark()
         return is_busy
+
+    def reload(self) -> None:
+        """Read policy.toml again; one that is wrong changes nothing."""
+        try:
+            self._policies = PolicyFile.of_home(self._home.policy)
+        except (PolicyError, OSError) as error:
+            self.policy_problem = _in_one_line(error)
+            say(f"daemon: the policy stays as it was: {self.policy_problem}")
+            return
+        self.policy_problem = None
+        say(f"daemon: policy {self._policies.policy.name}, {self._policies.source or 'built in'}")
+        for name, seen in self._runs.items():
+            if seen.watch is not None:
+                seen.watch.judge_by(self._policies.for_run(name))
+
+    def _is_frozen(self) -> bool:
+        return is_frozen(self._home)
 
     def _mark(self) -> None:
         self._turned_at = time.monotonic()
@@ -286,7 +317,7 @@ class Daemon:
             # Another run stands under its name, or a supervisor took it up again.
             seen.done_as = None
         if seen.watch is not None and seen.watch.is_replaced():
-            seen.watch, has_news = None, True
+            seen.watch, seen.lines, has_news = None, {}, True
         stamps = _stamps(seen) if has_news or seen.watch is None else ()
         if has_news:
             looked_as = _all_stamps(seen)
@@ -298,7 +329,13 @@ class Daemon:
             if _is_past(seen) and self._has_taken_in(seen.run, spec):
                 seen.done_as = stamps
                 return False
-            seen.watch = RunWatch(seen.run, spec, self._store, self._policy)
+            seen.watch = RunWatch(
+                seen.run,
+                spec,
+                self._store,
+                self._policies.for_run(seen.run.name),
+                self._is_frozen,
+            )
             _look(seen, now)
         is_busy = seen.watch.tick(is_over=seen.is_over)
         if (is_busy or has_news) and not seen.watch.is_catching_up:
@@ -341,8 +378,17 @@ class Daemon:
             self._shown = {seen.run.name: seen.lines for seen in self._runs.values() if seen.lines}
             self._states = Counter(str(seen.state) for seen in self._runs.values())
             self._manager.status(looking_after(self._states, self.not_ready()))
-        scene = Scene(self._shown, self._states, time.time(), __version__, self._on)
-        self._exporter.show(scene)
+        self._exporter.show(
+            Scene(
+                self._shown,
+                self._states,
+                time.time(),
+                __version__,
+                self._on,
+                is_frozen=self._is_frozen(),
+                is_reloaded=self.policy_problem is None,
+            )
+        )
 
 
 def _spec_of(run: RunDir) -> RunSpec:
@@ -455,7 +501,7 @@ def main(arguments: list[str]) -> int:
         return _serve_home(home, where, Notifier.take(os.environ, os.getpid()))
     except locks.LockHeldError:
         message, code = _who_runs(home), _IN_USE
-    except (ListenError, HistoryError) as error:
+    except (ListenError, PolicyError, HistoryError) as error:
         message = str(error)
         code = _CONFIGURATION_OF_SERVICE if is_service(os.environ) else _CONFIGURATION
     except OSError as error:
@@ -474,24 +520,30 @@ def _who_runs(home: Home) -> str:
 
 
 def _serve_home(home: Home, where: Listening, manager: Notifier) -> int:
+    policies = PolicyFile.of_home(home.policy)
     gc.freeze()
     gc.set_threshold(*_COLLECTIONS)
     store = Store(home.history)
     signals = StopSignals()
     exporter = Exporter()
-    daemon = Daemon(home, store, exporter, Policy(), manager)
+    daemon = Daemon(home, store, exporter, policies, manager)
     server = _listen(daemon, exporter, where)
     try:
         host, port = server.address
         metrics = f"{where.scheme}://{f'[{host}]' if ':' in host else host}:{port}/metrics"
         identity = processes.identity_of(os.getpid())
         assert identity is not None  # noqa: S101 - we live
-        DaemonFile(identity, metrics, utc_now(), __version__).save(home)
+        me = DaemonFile(identity, metrics, utc_now(), __version__)
+        me.save(home)
         say(f"daemon: looking after {home.path}, {metrics}")
         # Not once all is read: how long that takes is no matter of whether we came up.
         manager.ready()
         with closing(Wakes(home.runs_dir, watching=NO_WATCH_ENV not in os.environ)) as wakes:
-            daemon.run(signals, wakes)
+            daemon.run(
+                signals,
+                wakes,
+                lambda: replace(me, policy_problem=daemon.policy_problem).save(home),
+            )
         manager.stopping()
         say("daemon: ended as asked; the runs go on")
     finally:

@@ -27,7 +27,7 @@ def records_of(data: bytes, dialect: str) -> list[IterationRecord]:
 
 
 def metrics(maxrl: Installation) -> str:
-    url = json.loads(maxrl.run("status", "--json"))["daemon"]["metrics"]
+    url = json.loads((maxrl.home / "daemon.json").read_text())["metrics"]
     with urllib.request.urlopen(url, timeout=20) as answer:  # noqa: S310 - the daemon's own
         return str(answer.read().decode())
 
@@ -59,16 +59,19 @@ def test_golden_logs_are_attached_and_shown(maxrl: Installation, tmp_path: Path)
             20,
             f"{golden} is in the metrics",
         )
-        told = maxrl.status(golden)
+    shown = {run["name"]: run for run in json.loads(maxrl.run("status", "--json"))["runs"]}
+    for golden in GOLDEN:
+        dialect, told = golden.partition(".")[0], shown[golden]
+        last = records_of((LOGS / f"{golden}.log").read_bytes(), dialect)[-1]
         assert (told["dialect"], told["mode"], told["job_name"]) == (dialect, "observe", "theirs")
         assert told["log"] == str(tmp_path / f"{golden}.log")
-        assert told["iteration"] == expected.iteration
-        assert told["correctness"] == expected.correctness
+        assert told["iteration"] == last.iteration
+        assert told["correctness"] == last.correctness
+        assert told["reward_mean"] == last.reward_mean
         assert told["state"] in ("running", "finished", "failed")
         # Behind a daemon that was killed nothing comes twice.
     before = {golden: stored(maxrl, golden) for golden in GOLDEN}
-    pid = json.loads(maxrl.run("status", "--json"))["daemon"]["pid"]
-    os.kill(pid, signal.SIGKILL)
+    os.kill(json.loads((maxrl.home / "daemon.json").read_text())["process"]["pid"], signal.SIGKILL)
     with (tmp_path / "trl.log").open("a") as log_file:
         log_file.write("{'loss': '0', 'grad_norm': '9.5', 'reward': '0.5', 'epoch': '99'}\n")
     with maxrl.start_process("daemon") as daemon:

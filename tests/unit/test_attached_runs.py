@@ -21,7 +21,7 @@ from maxrl_ops.run_watch import RunWatch
 from maxrl_ops.store import Store
 from maxrl_ops.wire.documents import Detached, RunSpec, utc_now
 from maxrl_ops.wire.logformat import render
-from maxrl_ops.wire.record import IterationRecord
+from maxrl_ops.wire.record import Event, IterationRecord
 from maxrl_ops.wire.rundir import RunDir, read_json
 
 LOGS = Path(__file__).parents[1] / "golden" / "logs"
@@ -63,7 +63,8 @@ class Attached:
             look()
             if deed is not None:
                 deed(look)
-            told = [f"{kind} {body}" for kind, body in map(encode, store.events(watch.id))]
+            events = [event for event in store.events(watch.id) if isinstance(event, Event)]
+            told = [f"{kind} {body}" for kind, body in map(encode, events)]
             return [*told, f"{watch.tally.lines} lines", f"{watch.tally.bytes} bytes"]
 
     def append(self, data: bytes) -> None:

@@ -27,6 +27,7 @@ from maxrl_ops.core.policy import Policy
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.run_state import State
 from maxrl_ops.core.sentence import looking_after
+from maxrl_ops.core.since import SinceError
 from maxrl_ops.core.snapshot import DAMAGED, SUPERVISOR_GONE, state_of
 from maxrl_ops.daemon_file import DaemonFile, running
 from maxrl_ops.exporter import Exporter, Lines, Scene, lines_of
@@ -35,6 +36,7 @@ from maxrl_ops.listening import ListenError, Listening, listening
 from maxrl_ops.metrics_server import Server, serve
 from maxrl_ops.notify import Notifier, is_service
 from maxrl_ops.own_log import say
+from maxrl_ops.retention import Limits, Retention
 from maxrl_ops.run_metrics import run_samples
 from maxrl_ops.run_reader import Life, age_of, heartbeat_of, life_of
 from maxrl_ops.run_view import view_of
@@ -129,8 +131,10 @@ class Daemon:
         exporter: Exporter,
         policy: Policy,
         manager: Notifier | None = None,
+        retention: Retention | None = None,
     ) -> None:
         self._home, self._store, self._policy = home, store, policy
+        self._retention = retention
         self._exporter, self._manager = exporter, manager or Notifier()
         self._host, self._on = Host(home.path), HostView()
         self._runs: dict[str, _Seen] = {}
@@ -163,6 +167,8 @@ class Daemon:
         is_busy = self._look_at(list(self._runs.values()))
         self._is_ready = self._is_ready or not is_busy
         self._show()
+        if self._retention is not None and self._is_ready and self._list_problem is None:
+            self._retention.turn(self._runs.keys())
         return is_busy
 
     def _look_at(self, runs: Sequence[_Seen]) -> bool:
@@ -262,18 +268,21 @@ class Daemon:
                 return False
             seen.watch = RunWatch(seen.run, spec, self._store, self._policy)
             _look(seen, now)
-        is_busy = seen.watch.tick(is_over=seen.is_over)
-        if (is_busy or has_news) and not seen.watch.is_catching_up:
-            self._describe(seen, seen.watch, is_busy=is_busy)
-        if not is_busy and has_news and _is_past(seen):
+        catches_up = seen.watch.is_catching_up
+        has_read = seen.watch.tick(is_over=seen.is_over)
+        # What has come meanwhile has its own turn: of very many runs some always have something.
+        is_busy = has_read and (catches_up or seen.watch.lag > 0)
+        if (has_read or has_news) and not seen.watch.is_catching_up:
+            self._describe(seen, seen.watch, has_read=has_read)
+        if not has_read and has_news and _is_past(seen):
             seen.done_as, seen.watch, seen.lines = stamps, None, {}
         return is_busy
 
-    def _describe(self, seen: _Seen, watch: RunWatch, *, is_busy: bool) -> None:
+    def _describe(self, seen: _Seen, watch: RunWatch, *, has_read: bool) -> None:
         """Write its series anew where anything has changed; of very many runs, not at once."""
         state = seen.life.state if seen.life else None
         made_of = (state, seen.state, watch.lag, stamp_of(watch.run.checkpoints))
-        if is_busy or made_of != seen.shown_as or not seen.lines:
+        if has_read or made_of != seen.shown_as or not seen.lines:
             seen.is_stale, seen.shown_as = True, made_of
         after = (len(self._runs) - _SHOWN_AT_ONCE) * _SHOWN_AFTER_SECONDS
         now = time.monotonic()
@@ -403,7 +412,7 @@ def main(arguments: list[str]) -> int:
         return _serve_home(home, where, Notifier.take(os.environ, os.getpid()))
     except locks.LockHeldError:
         message, code = _who_runs(home), _IN_USE
-    except (ListenError, HistoryError) as error:
+    except (ListenError, SinceError, HistoryError) as error:
         message = str(error)
         code = _CONFIGURATION_OF_SERVICE if is_service(os.environ) else _CONFIGURATION
     except OSError as error:
@@ -424,10 +433,11 @@ def _who_runs(home: Home) -> str:
 def _serve_home(home: Home, where: Listening, manager: Notifier) -> int:
     gc.freeze()
     gc.set_threshold(*_COLLECTIONS)
+    limits = Limits.of(os.environ)
     store = Store(home.history)
     signals = StopSignals()
     exporter = Exporter()
-    daemon = Daemon(home, store, exporter, Policy(), manager)
+    daemon = Daemon(home, store, exporter, Policy(), manager, Retention(store, limits))
     server = _listen(daemon, exporter, where)
     try:
         host, port = server.address

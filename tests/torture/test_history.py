@@ -104,7 +104,10 @@ def killed_amid(home: Home, writer: Writer, rng: random.Random) -> None:
         if rng.random() < 0.9:
             pid = f'"pid": {process.pid},'.encode()
             wait_until(lambda: pid in read(home.daemon_file), 30, "a daemon")
-        deadline = time.monotonic() + rng.random() * 0.5
+            if rng.random() < 0.7:
+                before = places(home)
+                wait_until(lambda: places(home) != before, 60, "a daemon that goes on")
+        deadline = time.monotonic() + rng.random() * 0.2
         while time.monotonic() < deadline:
             writer.write(rng.randrange(20_000))
         assert process.poll() is None
@@ -122,18 +125,21 @@ def read_to_the_end(home: Home) -> None:
 
         def is_read() -> bool:
             is_busy = daemon.turn()
-            return not is_busy and places(home) == {r.name: size(r.log) for r in home.runs()}
+            return not is_busy and places(home) == {run.name: end(run.log) for run in home.runs()}
 
         wait_until(is_read, 60, "all logs are read")
 
 
-def size(log: Path) -> int:
-    return log.stat().st_size
+def end(log: Path) -> tuple[int, int]:
+    status = log.stat()
+    return status.st_ino, status.st_size
 
 
-def places(home: Home) -> dict[str, int]:
+def places(home: Home) -> dict[str, tuple[int, int]]:
+    """How far each log is taken in: inode and offset."""
     with closing(sqlite3.connect(home.history)) as db:
-        return dict(db.execute("SELECT name, offset FROM cursors JOIN runs ON runs.id = run"))
+        rows = db.execute("SELECT name, inode, offset FROM cursors JOIN runs ON runs.id = run")
+        return {name: (inode, offset) for name, inode, offset in rows}
 
 
 def stored(home: Home) -> int:

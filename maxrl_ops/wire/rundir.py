@@ -89,6 +89,16 @@ class RunDir:
         return self.path / "samples.jsonl"
 
     @cached_property
+    def mode(self) -> Path:
+        """mode.json: what the autopilot may do, where that was changed after the start."""
+        return self.path / "mode.json"
+
+    @cached_property
+    def declined(self) -> Path:
+        """declined/: suggestions that a person declined, one file each."""
+        return self.path / "declined"
+
+    @cached_property
     def lock(self) -> Path:
         """run.lock: held by whoever trains, through supervisor and trainer alike."""
         return self.path / "run.lock"

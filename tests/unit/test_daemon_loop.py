@@ -16,10 +16,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from scripted import ScriptedTrainer, make_run
 
 from maxrl_ops import daemon, processes, run_watch
-from maxrl_ops.core.policy import Policy
 from maxrl_ops.daemon import Daemon
 from maxrl_ops.exporter import Exporter
 from maxrl_ops.journal import JournalReader
+from maxrl_ops.policy_file import PolicyFile
 from maxrl_ops.run_reader import AllRuns
 from maxrl_ops.settings import Home
 from maxrl_ops.store import Store
@@ -36,7 +36,7 @@ class Loop:
     def __init__(self, home: Home) -> None:
         self.home, self.exporter = home, Exporter()
         self.store = Store(home.history)
-        self.daemon = Daemon(home, self.store, self.exporter, Policy())
+        self.daemon = Daemon(home, self.store, self.exporter, PolicyFile())
         self.later = 0.0
 
     def turn(self) -> None:

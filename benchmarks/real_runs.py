@@ -151,7 +151,7 @@ JOBS: Mapping[str, Job] = {
     ),
     "hackable": Job(
         "Rust, a reward that is blind to tests",
-        ("--use-grpo", "--reward", "guide", "--iterations", "80"),
+        ("--use-grpo", "--reward", "guide", "--iterations", "120"),
         "flagged by REWARD HACKING",
         _is_flagged,
     ),

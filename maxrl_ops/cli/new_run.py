@@ -145,7 +145,7 @@ def check_no_secret(command: tuple[str, ...]) -> None:
     Raises:
         CommandError: One looks like it.
     """
-    for word, after in zip(command, (*command[1:], ""), strict=True):
+    for word, after in zip(command, (*command[1:], ""), strict=False):
         name, equals, value = word.partition("=")
         given = value if equals else after * name.startswith("-")
         is_named = bool(given) and _SECRET_NAME.search(name) is not None

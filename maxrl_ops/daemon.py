@@ -51,8 +51,9 @@ from maxrl_ops.wire.rundir import DocumentError, RunDir, make_directories
 from maxrl_ops.wire.settings import NO_WATCH_ENV
 
 _TICK_SECONDS = 0.25
-# How often the list of runs, and the state of each, is looked at again.
+# How often the list of runs, and the state of each, is looked at again; of one that nobody trains.
 _LOOK_SECONDS = 1.0
+_REST_SECONDS = 5.0
 # After an error: a full disk is not asked four times a second.
 _RETRY_SECONDS = 5.0
 # Between two supervisors spawned for one run, where the first did not come up.
@@ -62,6 +63,10 @@ _STANDSTILL_SECONDS = 15.0
 # What a log is made into refers to nothing in circles: looking for such after each 700 objects
 # took a seventh of the time.
 _COLLECTIONS = (20_000, 50, 100)
+# Of so many runs the series are written as soon as one has changed. For each run beyond them, a
+# run's are left as they are for so much longer: writing them takes longer than reading a block.
+_SHOWN_AT_ONCE = 100
+_SHOWN_AFTER_SECONDS = 0.005
 # How long an ended run's series stay: for a last scrape, and for whoever looks why it failed.
 _GRACE_SECONDS = {
     State.FINISHED: 3600.0,
@@ -86,12 +91,16 @@ class _Seen:
         life: Of its supervisor and trainer.
         state: What `status` calls it.
         looked_at: When these were read (monotonic seconds).
+        polled_at: When its log was looked at last while it was at rest (monotonic seconds).
         revived_at: When its supervisor was spawned anew last (monotonic seconds).
         lines: Its series.
         shown_as: What they were made of, beside its log and history.
+        shown_at: When they were written (monotonic seconds).
+        is_stale: Something has changed since.
         done_as: Stamps of run.json and state.json, and of an attached log, of a run that is over,
             taken in whole, and its series gone; None for any other.
         attached_log: The log of an attached run.
+        looked_as: Stamps of all that a look looks at, where nothing but them can change it.
     """
 
     run: RunDir
@@ -101,11 +110,31 @@ class _Seen:
     life: Life | None = None
     state: str = State.STARTING
     looked_at: float = -_LOOK_SECONDS
+    polled_at: float = -_LOOK_SECONDS
     revived_at: float = -math.inf
     done_as: tuple[Stamp | None, ...] | None = None
     attached_log: Path | None = None
     lines: Lines = field(default_factory=dict)
     shown_as: object = None
+    shown_at: float = -math.inf
+    is_stale: bool = True
+    looked_as: tuple[Stamp | None, ...] | None = None
+
+    def is_due(self, now: float, *, is_watched: bool) -> bool:
+        """Something may have come, or it is time to look. Asked four times a second, of each run.
+
+        An idle daemon does nothing else: a look takes a hundred times as long.
+        """
+        if self.looked_as is not None and is_watched:
+            # Nobody trains it, and should its log grow all the same, that wakes the loop.
+            if now - self.polled_at < _LOOK_SECONDS:
+                return False
+            self.polled_at = now
+        if now - self.looked_at >= (_LOOK_SECONDS if self.looked_as is None else _REST_SECONDS):
+            return True
+        if self.done_as is not None:
+            return False
+        return self.watch is None or self.is_stale or self.watch.has_news
 
     @property
     def is_over(self) -> bool:
@@ -133,7 +162,10 @@ class Daemon:
         self._listed_at = -_LOOK_SECONDS
         self._list_problem: str | None = None
         self._turned_at = time.monotonic()
-        self._is_ready = False
+        self._is_ready = self._is_watched = False
+        self._shown: dict[str, Lines] = {}
+        self._states: Counter[str] = Counter()
+        self._listed_as: Stamp | None = None
 
     def run(
         self, signals: StopSignals, wakes: Wakes, told: Callable[[], None] = lambda: None
@@ -142,6 +174,7 @@ class Daemon:
 
         `told` is called after each reload.
         """
+        self._is_watched = wakes.is_watching
         while not signals.take():
             if signals.take_reload():
                 self._manager.reloading()
@@ -156,6 +189,8 @@ class Daemon:
                 if not woken:
                     break
                 is_busy = self._look_at([self._runs[name] for name in woken if name in self._runs])
+                if len(self._runs) <= _SHOWN_AT_ONCE:
+                    self._show(has_changed=True)
 
     def turn(self) -> bool:
         """One piece of every run's log; whether there may be more at once."""
@@ -164,8 +199,10 @@ class Daemon:
             self._listed_at = now
             self._list()
             self._on = self._host.look()
-        is_busy = self._look_at(list(self._runs.values()))
+        due = [s for s in self._runs.values() if s.is_due(now, is_watched=self._is_watched)]
+        is_busy = self._look_at(due)
         self._is_ready = self._is_ready or not is_busy
+        self._show(has_changed=bool(due))
         return is_busy
 
     def _look_at(self, runs: Sequence[_Seen]) -> bool:
@@ -180,9 +217,9 @@ class Daemon:
         except HistoryError as error:
             # Nothing of it is stored: all that is in memory is ahead of the history.
             for seen in runs:
+                seen.done_as = None
                 self._set_back(seen, str(error))
         self._mark()
-        self._show()
         return is_busy
 
     def reload(self) -> None:
@@ -222,6 +259,12 @@ class Daemon:
     # --- Runs -------------------------------------------------------------------------------------
 
     def _list(self) -> None:
+        stamp = stamp_of(self._home.runs_dir)
+        # A directory that has been at rest for a while: whatever comes or goes later shows in it.
+        if stamp is not None and stamp == self._listed_as:
+            return
+        is_at_rest = stamp is not None and time.time() - stamp.mtime_ns / 1e9 > _LOOK_SECONDS
+        self._listed_as = stamp if is_at_rest else None
         try:
             there = {run.name: run for run in self._home.runs()}
         except OSError as error:
@@ -264,6 +307,10 @@ class Daemon:
 
     def _turn_of(self, seen: _Seen, now: float) -> bool:
         has_news = now - seen.looked_at >= _LOOK_SECONDS
+        if has_news and seen.looked_as is not None and seen.looked_as == _all_stamps(seen):
+            seen.looked_at = now
+            if seen.watch is not None and not seen.watch.has_news and not _is_past(seen):
+                return False
         if seen.done_as is not None:
             if not has_news or seen.done_as == _stamps(seen):
                 return False
@@ -271,10 +318,12 @@ class Daemon:
             seen.done_as = None
         if seen.watch is not None and seen.watch.is_replaced():
             seen.watch, has_news = None, True
-        stamps = _stamps(seen)
+        stamps = _stamps(seen) if has_news or seen.watch is None else ()
         if has_news:
+            looked_as = _all_stamps(seen)
             _look(seen, now)
             _revive(seen, now)
+            seen.looked_as = looked_as if _is_at_rest(seen) else None
         if seen.watch is None:
             spec = _spec_of(seen.run)
             if _is_past(seen) and self._has_taken_in(seen.run, spec):
@@ -296,12 +345,16 @@ class Daemon:
         return is_busy
 
     def _describe(self, seen: _Seen, watch: RunWatch, *, is_busy: bool) -> None:
-        """Write its series anew where anything has changed."""
+        """Write its series anew where anything has changed; of very many runs, not at once."""
         state = seen.life.state if seen.life else None
         made_of = (state, seen.state, watch.lag, stamp_of(watch.run.checkpoints))
         if is_busy or made_of != seen.shown_as or not seen.lines:
+            seen.is_stale, seen.shown_as = True, made_of
+        after = (len(self._runs) - _SHOWN_AT_ONCE) * _SHOWN_AFTER_SECONDS
+        now = time.monotonic()
+        if seen.is_stale and now - seen.shown_at >= after:
             seen.lines = lines_of(run_samples(view_of(watch, self._store, state, seen.state)))
-            seen.shown_as = made_of
+            seen.is_stale, seen.shown_at = False, now
 
     def _has_taken_in(self, run: RunDir, spec: RunSpec) -> bool:
         """The history holds the whole log: hundreds of old runs are not folded at every start."""
@@ -320,13 +373,15 @@ class Daemon:
 
     # --- What is shown ----------------------------------------------------------------------------
 
-    def _show(self) -> None:
-        runs = {seen.run.name: seen.lines for seen in self._runs.values() if seen.lines}
-        states = Counter(str(seen.state) for seen in self._runs.values())
+    def _show(self, *, has_changed: bool) -> None:
+        if has_changed:
+            self._shown = {seen.run.name: seen.lines for seen in self._runs.values() if seen.lines}
+            self._states = Counter(str(seen.state) for seen in self._runs.values())
+            self._manager.status(looking_after(self._states, self.not_ready()))
         self._exporter.show(
             Scene(
-                runs,
-                states,
+                self._shown,
+                self._states,
                 time.time(),
                 __version__,
                 self._on,
@@ -334,7 +389,6 @@ class Daemon:
                 is_reloaded=self.policy_problem is None,
             )
         )
-        self._manager.status(looking_after(states, self.not_ready()))
 
 
 def _spec_of(run: RunDir) -> RunSpec:
@@ -397,6 +451,18 @@ def _stamps(seen: _Seen) -> tuple[Stamp | None, ...]:
     run = seen.run
     own = stamp_of(run.spec), stamp_of(run.detached) or stamp_of(run.state)
     return own if seen.attached_log is None else (*own, stamp_of(seen.attached_log))
+
+
+def _all_stamps(seen: _Seen) -> tuple[Stamp | None, ...]:
+    run = seen.run
+    return (*_stamps(seen), *map(stamp_of, (run.heartbeat, run.control, run.checkpoints)))
+
+
+def _is_at_rest(seen: _Seen) -> bool:
+    """Only its files can change what there is to say of it: nobody trains, and no time runs."""
+    if seen.attached_log is not None or seen.life is None or seen.life.is_active:
+        return False
+    return seen.state in _GRACE_SECONDS and not _is_past(seen)
 
 
 def _is_past(seen: _Seen) -> bool:

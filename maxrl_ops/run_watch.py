@@ -174,6 +174,11 @@ class RunWatch:
         """The history is not folded up to its end: counters are too low, and no state is now's."""
         return self._folded < self._stored
 
+    @property
+    def has_news(self) -> bool:
+        """A tick would find something to do, as far as one look at the log tells."""
+        return self.is_catching_up or bool(self._intended) or self._tailer.has_news
+
     # --- One turn ---------------------------------------------------------------------------------
 
     def tick(self, *, is_over: bool) -> bool:

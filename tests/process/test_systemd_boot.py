@@ -131,6 +131,15 @@ def test_the_daemons_restart_leaves_the_run_alone(machine: Host) -> None:
     assert (main_pid(machine, RUN), trainer_pid(machine)) == (run, trainer)
 
 
+def test_a_reload_reads_the_policy_again(machine: Host) -> None:
+    daemon = main_pid(machine, DAEMON)
+    machine.run("systemctl", "reload", DAEMON)
+    said = ("journalctl", "--no-pager", "-u", DAEMON)
+    wait_until(lambda: "daemon: policy " in machine.run(*said), 20, "what is in force now")
+    wait_until(lambda: machine.show(DAEMON, "ActiveState") == "active", 20, "a daemon that is up")
+    assert main_pid(machine, DAEMON) == daemon
+
+
 @pytest.mark.parametrize("name", ["KILL", "STOP"])
 def test_a_daemon_that_dies_or_stands_still_is_replaced(machine: Host, name: str) -> None:
     daemon, trainer = main_pid(machine, DAEMON), trainer_pid(machine)

@@ -388,7 +388,7 @@ class Daemon:
         if has_changed:
             self._shown = {seen.run.name: seen.lines for seen in self._runs.values() if seen.lines}
             self._states = Counter(str(seen.state) for seen in self._runs.values())
-            self._manager.status(looking_after(self._states, self.not_ready()))
+        self._manager.status(looking_after(self._states, self.not_ready()))
         self._exporter.show(
             Scene(
                 self._shown,

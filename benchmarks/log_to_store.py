@@ -33,7 +33,7 @@ _READ_SECONDS = 300.0
 _PROGRAM = Path(__file__).with_name("guide.mtail")
 
 
-def _guide_block(iteration: int) -> str:
+def guide_block(iteration: int) -> str:
     """Five lines, as the guide shows them."""
     correct = 4 + iteration * 7 % 12
     record = IterationRecord(
@@ -48,7 +48,7 @@ def _guide_block(iteration: int) -> str:
     return render(record)
 
 
-def _own_block(iteration: int) -> str:
+def own_block(iteration: int) -> str:
     """All that our trainer tells of an iteration."""
     correct = 4 + iteration * 7 % 12
     shares = (iteration * 17 % 1000) / 1000, (iteration * 29 % 1000) / 1000
@@ -98,7 +98,7 @@ def _own_block(iteration: int) -> str:
 
 
 Block = Callable[[int], str]
-KINDS: dict[str, Block] = {"the guide's block": _guide_block, "our trainer's block": _own_block}
+KINDS: dict[str, Block] = {"the guide's block": guide_block, "our trainer's block": own_block}
 
 
 def write_log(path: Path, block: Block, *, lines: int = 0, size: int = 0) -> int:

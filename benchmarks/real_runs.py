@@ -148,7 +148,7 @@ JOBS: Mapping[str, Job] = {
     ),
     "hackable": Job(
         "Rust, a reward that is blind to tests",
-        ("--use-grpo", "--reward", "guide", "--iterations", "120"),
+        ("--use-grpo", "--reward", "guide", "--iterations", "80"),
         "flagged by REWARD HACKING",
         _is_flagged,
     ),
@@ -222,7 +222,9 @@ def run(job: Job, seed: int, keep: Path | None) -> Told:
         _wait(at.has_ended, "the run's end")
         told = _told(at)
         if keep is not None:
-            shutil.copytree(at.run, keep, ignore=shutil.ignore_patterns("checkpoints", "*.lock"))
+            shutil.copytree(
+                at.run, keep / "run", ignore=shutil.ignore_patterns("checkpoints", "*.lock")
+            )
             with sqlite3.connect(at.path / "history.db") as db:
                 db.execute("VACUUM INTO ?", (str(keep / "history.db"),))
         return told

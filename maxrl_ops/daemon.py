@@ -14,31 +14,33 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from maxrl_ops import __version__, detached, locks, processes, supervisor, systemd
 from maxrl_ops.attached import log_of
 from maxrl_ops.core.attached import DETACHED, state_of_attached
-from maxrl_ops.core.policy import Policy
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.run_state import State
 from maxrl_ops.core.sentence import looking_after
 from maxrl_ops.core.snapshot import DAMAGED, SUPERVISOR_GONE, state_of
 from maxrl_ops.daemon_file import DaemonFile, running
 from maxrl_ops.exporter import Exporter, Lines, Scene, lines_of
+from maxrl_ops.hearing import Stamp, stamp_of
 from maxrl_ops.host import Host, HostView
 from maxrl_ops.listening import ListenError, Listening, listening
 from maxrl_ops.metrics_server import Server, serve
 from maxrl_ops.notify import Notifier, is_service
+from maxrl_ops.operator_files import is_frozen
 from maxrl_ops.own_log import say
+from maxrl_ops.policy_file import PolicyError, PolicyFile
 from maxrl_ops.run_metrics import run_samples
 from maxrl_ops.run_reader import Life, age_of, heartbeat_of, life_of
 from maxrl_ops.run_view import view_of
-from maxrl_ops.run_watch import RunWatch, Stamp, stamp_of
+from maxrl_ops.run_watch import RunWatch
 from maxrl_ops.settings import Home
 from maxrl_ops.stop_signals import StopSignals
 from maxrl_ops.store import HistoryError, LostError, Store
@@ -49,8 +51,9 @@ from maxrl_ops.wire.rundir import DocumentError, RunDir, make_directories
 from maxrl_ops.wire.settings import NO_WATCH_ENV
 
 _TICK_SECONDS = 0.25
-# How often the list of runs, and the state of each, is looked at again.
+# How often the list of runs, and the state of each, is looked at again; of one that nobody trains.
 _LOOK_SECONDS = 1.0
+_REST_SECONDS = 5.0
 # After an error: a full disk is not asked four times a second.
 _RETRY_SECONDS = 5.0
 # Between two supervisors spawned for one run, where the first did not come up.
@@ -60,6 +63,10 @@ _STANDSTILL_SECONDS = 15.0
 # What a log is made into refers to nothing in circles: looking for such after each 700 objects
 # took a seventh of the time.
 _COLLECTIONS = (20_000, 50, 100)
+# Of so many runs the series are written as soon as one has changed. For each run beyond them, a
+# run's are left as they are for so much longer: writing them takes longer than reading a block.
+_SHOWN_AT_ONCE = 100
+_SHOWN_AFTER_SECONDS = 0.005
 # How long an ended run's series stay: for a last scrape, and for whoever looks why it failed.
 _GRACE_SECONDS = {
     State.FINISHED: 3600.0,
@@ -84,12 +91,16 @@ class _Seen:
         life: Of its supervisor and trainer.
         state: What `status` calls it.
         looked_at: When these were read (monotonic seconds).
+        polled_at: When its log was looked at last while it was at rest (monotonic seconds).
         revived_at: When its supervisor was spawned anew last (monotonic seconds).
         lines: Its series.
         shown_as: What they were made of, beside its log and history.
+        shown_at: When they were written (monotonic seconds).
+        is_stale: Something has changed since.
         done_as: Stamps of run.json and state.json, and of an attached log, of a run that is over,
             taken in whole, and its series gone; None for any other.
         attached_log: The log of an attached run.
+        looked_as: Stamps of all that a look looks at, where nothing but them can change it.
     """
 
     run: RunDir
@@ -99,11 +110,31 @@ class _Seen:
     life: Life | None = None
     state: str = State.STARTING
     looked_at: float = -_LOOK_SECONDS
+    polled_at: float = -_LOOK_SECONDS
     revived_at: float = -math.inf
     done_as: tuple[Stamp | None, ...] | None = None
     attached_log: Path | None = None
     lines: Lines = field(default_factory=dict)
     shown_as: object = None
+    shown_at: float = -math.inf
+    is_stale: bool = True
+    looked_as: tuple[Stamp | None, ...] | None = None
+
+    def is_due(self, now: float, *, is_watched: bool) -> bool:
+        """Something may have come, or it is time to look. Asked four times a second, of each run.
+
+        An idle daemon does nothing else: a look takes a hundred times as long.
+        """
+        if self.looked_as is not None and is_watched:
+            # Nobody trains it, and should its log grow all the same, that wakes the loop.
+            if now - self.polled_at < _LOOK_SECONDS:
+                return False
+            self.polled_at = now
+        if now - self.looked_at >= (_LOOK_SECONDS if self.looked_as is None else _REST_SECONDS):
+            return True
+        if self.done_as is not None:
+            return False
+        return self.watch is None or self.is_stale or self.watch.has_news
 
     @property
     def is_over(self) -> bool:
@@ -119,21 +150,37 @@ class Daemon:
         home: Home,
         store: Store,
         exporter: Exporter,
-        policy: Policy,
+        policies: PolicyFile,
         manager: Notifier | None = None,
     ) -> None:
-        self._home, self._store, self._policy = home, store, policy
+        self._home, self._store, self._policies = home, store, policies
+        # Why policy.toml as it is now is not in force.
+        self.policy_problem: str | None = None
         self._exporter, self._manager = exporter, manager or Notifier()
         self._host, self._on = Host(home.path), HostView()
         self._runs: dict[str, _Seen] = {}
         self._listed_at = -_LOOK_SECONDS
         self._list_problem: str | None = None
         self._turned_at = time.monotonic()
-        self._is_ready = False
+        self._is_ready = self._is_watched = False
+        self._shown: dict[str, Lines] = {}
+        self._states: Counter[str] = Counter()
+        self._listed_as: Stamp | None = None
 
-    def run(self, signals: StopSignals, wakes: Wakes) -> None:
-        """Turn until somebody asks for the end; between two turns, look where something came."""
+    def run(
+        self, signals: StopSignals, wakes: Wakes, told: Callable[[], None] = lambda: None
+    ) -> None:
+        """Turn until somebody asks for the end; between two turns, look where something came.
+
+        `told` is called after each reload.
+        """
+        self._is_watched = wakes.is_watching
         while not signals.take():
+            if signals.take_reload():
+                self._manager.reloading()
+                self.reload()
+                told()
+                self._manager.ready()
             turn_at = time.monotonic() + _TICK_SECONDS
             is_busy = self.turn()
             wakes.follow({n: s.attached_log for n, s in self._runs.items() if s.attached_log})
@@ -142,6 +189,8 @@ class Daemon:
                 if not woken:
                     break
                 is_busy = self._look_at([self._runs[name] for name in woken if name in self._runs])
+                if len(self._runs) <= _SHOWN_AT_ONCE:
+                    self._show(has_changed=True)
 
     def turn(self) -> bool:
         """One piece of every run's log; whether there may be more at once."""
@@ -150,8 +199,10 @@ class Daemon:
             self._listed_at = now
             self._list()
             self._on = self._host.look()
-        is_busy = self._look_at(list(self._runs.values()))
+        due = [s for s in self._runs.values() if s.is_due(now, is_watched=self._is_watched)]
+        is_busy = self._look_at(due)
         self._is_ready = self._is_ready or not is_busy
+        self._show(has_changed=bool(due))
         return is_busy
 
     def _look_at(self, runs: Sequence[_Seen]) -> bool:
@@ -166,10 +217,27 @@ class Daemon:
         except HistoryError as error:
             # Nothing of it is stored: all that is in memory is ahead of the history.
             for seen in runs:
+                seen.done_as = None
                 self._set_back(seen, str(error))
         self._mark()
-        self._show()
         return is_busy
+
+    def reload(self) -> None:
+        """Read policy.toml again; one that is wrong changes nothing."""
+        try:
+            self._policies = PolicyFile.of_home(self._home.policy)
+        except (PolicyError, OSError) as error:
+            self.policy_problem = _in_one_line(error)
+            say(f"daemon: the policy stays as it was: {self.policy_problem}")
+            return
+        self.policy_problem = None
+        say(f"daemon: policy {self._policies.policy.name}, {self._policies.source or 'built in'}")
+        for name, seen in self._runs.items():
+            if seen.watch is not None:
+                seen.watch.judge_by(self._policies.for_run(name))
+
+    def _is_frozen(self) -> bool:
+        return is_frozen(self._home)
 
     def _mark(self) -> None:
         self._turned_at = time.monotonic()
@@ -191,6 +259,12 @@ class Daemon:
     # --- Runs -------------------------------------------------------------------------------------
 
     def _list(self) -> None:
+        stamp = stamp_of(self._home.runs_dir)
+        # A directory that has been at rest for a while: whatever comes or goes later shows in it.
+        if stamp is not None and stamp == self._listed_as:
+            return
+        is_at_rest = stamp is not None and time.time() - stamp.mtime_ns / 1e9 > _LOOK_SECONDS
+        self._listed_as = stamp if is_at_rest else None
         try:
             there = {run.name: run for run in self._home.runs()}
         except OSError as error:
@@ -233,6 +307,10 @@ class Daemon:
 
     def _turn_of(self, seen: _Seen, now: float) -> bool:
         has_news = now - seen.looked_at >= _LOOK_SECONDS
+        if has_news and seen.looked_as is not None and seen.looked_as == _all_stamps(seen):
+            seen.looked_at = now
+            if seen.watch is not None and not seen.watch.has_news and not _is_past(seen):
+                return False
         if seen.done_as is not None:
             if not has_news or seen.done_as == _stamps(seen):
                 return False
@@ -240,16 +318,24 @@ class Daemon:
             seen.done_as = None
         if seen.watch is not None and seen.watch.is_replaced():
             seen.watch, seen.lines, has_news = None, {}, True
-        stamps = _stamps(seen)
+        stamps = _stamps(seen) if has_news or seen.watch is None else ()
         if has_news:
+            looked_as = _all_stamps(seen)
             _look(seen, now)
             _revive(seen, now)
+            seen.looked_as = looked_as if _is_at_rest(seen) else None
         if seen.watch is None:
             spec = _spec_of(seen.run)
             if _is_past(seen) and self._has_taken_in(seen.run, spec):
                 seen.done_as = stamps
                 return False
-            seen.watch = RunWatch(seen.run, spec, self._store, self._policy)
+            seen.watch = RunWatch(
+                seen.run,
+                spec,
+                self._store,
+                self._policies.for_run(seen.run.name),
+                self._is_frozen,
+            )
             _look(seen, now)
         is_busy = seen.watch.tick(is_over=seen.is_over)
         if (is_busy or has_news) and not seen.watch.is_catching_up:
@@ -259,12 +345,16 @@ class Daemon:
         return is_busy
 
     def _describe(self, seen: _Seen, watch: RunWatch, *, is_busy: bool) -> None:
-        """Write its series anew where anything has changed."""
+        """Write its series anew where anything has changed; of very many runs, not at once."""
         state = seen.life.state if seen.life else None
         made_of = (state, seen.state, watch.lag, stamp_of(watch.run.checkpoints))
         if is_busy or made_of != seen.shown_as or not seen.lines:
+            seen.is_stale, seen.shown_as = True, made_of
+        after = (len(self._runs) - _SHOWN_AT_ONCE) * _SHOWN_AFTER_SECONDS
+        now = time.monotonic()
+        if seen.is_stale and now - seen.shown_at >= after:
             seen.lines = lines_of(run_samples(view_of(watch, self._store, state, seen.state)))
-            seen.shown_as = made_of
+            seen.is_stale, seen.shown_at = False, now
 
     def _has_taken_in(self, run: RunDir, spec: RunSpec) -> bool:
         """The history holds the whole log: hundreds of old runs are not folded at every start."""
@@ -283,11 +373,22 @@ class Daemon:
 
     # --- What is shown ----------------------------------------------------------------------------
 
-    def _show(self) -> None:
-        runs = {seen.run.name: seen.lines for seen in self._runs.values() if seen.lines}
-        states = Counter(str(seen.state) for seen in self._runs.values())
-        self._exporter.show(Scene(runs, states, time.time(), __version__, self._on))
-        self._manager.status(looking_after(states, self.not_ready()))
+    def _show(self, *, has_changed: bool) -> None:
+        if has_changed:
+            self._shown = {seen.run.name: seen.lines for seen in self._runs.values() if seen.lines}
+            self._states = Counter(str(seen.state) for seen in self._runs.values())
+            self._manager.status(looking_after(self._states, self.not_ready()))
+        self._exporter.show(
+            Scene(
+                self._shown,
+                self._states,
+                time.time(),
+                __version__,
+                self._on,
+                is_frozen=self._is_frozen(),
+                is_reloaded=self.policy_problem is None,
+            )
+        )
 
 
 def _spec_of(run: RunDir) -> RunSpec:
@@ -352,6 +453,18 @@ def _stamps(seen: _Seen) -> tuple[Stamp | None, ...]:
     return own if seen.attached_log is None else (*own, stamp_of(seen.attached_log))
 
 
+def _all_stamps(seen: _Seen) -> tuple[Stamp | None, ...]:
+    run = seen.run
+    return (*_stamps(seen), *map(stamp_of, (run.heartbeat, run.control, run.checkpoints)))
+
+
+def _is_at_rest(seen: _Seen) -> bool:
+    """Only its files can change what there is to say of it: nobody trains, and no time runs."""
+    if seen.attached_log is not None or seen.life is None or seen.life.is_active:
+        return False
+    return seen.state in _GRACE_SECONDS and not _is_past(seen)
+
+
 def _is_past(seen: _Seen) -> bool:
     """The run has been over, or nobody's, for so long that nobody scrapes it any more."""
     if seen.state not in _GRACE_SECONDS or (seen.life is not None and seen.life.trainer_alive):
@@ -388,7 +501,7 @@ def main(arguments: list[str]) -> int:
         return _serve_home(home, where, Notifier.take(os.environ, os.getpid()))
     except locks.LockHeldError:
         message, code = _who_runs(home), _IN_USE
-    except (ListenError, HistoryError) as error:
+    except (ListenError, PolicyError, HistoryError) as error:
         message = str(error)
         code = _CONFIGURATION_OF_SERVICE if is_service(os.environ) else _CONFIGURATION
     except OSError as error:
@@ -407,24 +520,30 @@ def _who_runs(home: Home) -> str:
 
 
 def _serve_home(home: Home, where: Listening, manager: Notifier) -> int:
+    policies = PolicyFile.of_home(home.policy)
     gc.freeze()
     gc.set_threshold(*_COLLECTIONS)
     store = Store(home.history)
     signals = StopSignals()
     exporter = Exporter()
-    daemon = Daemon(home, store, exporter, Policy(), manager)
+    daemon = Daemon(home, store, exporter, policies, manager)
     server = _listen(daemon, exporter, where)
     try:
         host, port = server.address
         metrics = f"{where.scheme}://{f'[{host}]' if ':' in host else host}:{port}/metrics"
         identity = processes.identity_of(os.getpid())
         assert identity is not None  # noqa: S101 - we live
-        DaemonFile(identity, metrics, utc_now(), __version__).save(home)
+        me = DaemonFile(identity, metrics, utc_now(), __version__)
+        me.save(home)
         say(f"daemon: looking after {home.path}, {metrics}")
         # Not once all is read: how long that takes is no matter of whether we came up.
         manager.ready()
         with closing(Wakes(home.runs_dir, watching=NO_WATCH_ENV not in os.environ)) as wakes:
-            daemon.run(signals, wakes)
+            daemon.run(
+                signals,
+                wakes,
+                lambda: replace(me, policy_problem=daemon.policy_problem).save(home),
+            )
         manager.stopping()
         say("daemon: ended as asked; the runs go on")
     finally:

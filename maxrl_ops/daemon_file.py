@@ -19,12 +19,14 @@ class DaemonFile:
         metrics: The URL of its metrics.
         started: RFC 3339 in UTC.
         version: The package's.
+        policy_problem: Why policy.toml as it is now is not in force, in one line; None where it is.
     """
 
     process: ProcessIdentity
     metrics: str
     started: str
     version: str
+    policy_problem: str | None = None
 
     def save(self, home: Home) -> None:
         """Write daemon.json."""
@@ -46,6 +48,7 @@ class DaemonFile:
                 str(raw["metrics"]),
                 str(raw["started"]),
                 str(raw["version"]),
+                None if (problem := raw.get("policy_problem")) is None else str(problem),
             )
         except (KeyError, TypeError) as error:
             raise DocumentError(f"{home.daemon_file}: {error!r} is missing or wrong") from None

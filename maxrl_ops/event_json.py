@@ -12,6 +12,8 @@ from maxrl_ops.core.decision import (
     ForeignControl,
     Frozen,
     Input,
+    ModeSet,
+    PolicyChanged,
     Published,
     Superseded,
 )
@@ -48,6 +50,8 @@ _KINDS: Mapping[str, type[Any]] = {
         ForeignControl,
         Declined,
         Frozen,
+        ModeSet,
+        PolicyChanged,
     )
 }
 
@@ -59,6 +63,7 @@ _REVIVE: Mapping[tuple[str, str], Callable[[Any], Any]] = {
     ("Evaluated", "pass_at_k"): lambda raw: {int(k): _number(v) for k, v in raw.items()},
     ("ControlApplied", "changes"): lambda raw: tuple(Change(**change) for change in raw),
     ("Decision", "mode"): Mode,
+    ("ModeSet", "mode"): Mode,
 }
 _FLOATS = {
     (kind.__name__, field.name)

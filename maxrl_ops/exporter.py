@@ -7,6 +7,7 @@ only put together by a scrape: a thousand runs are sixty thousand lines.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
@@ -89,12 +90,18 @@ def lines_of(samples: Sequence[Sample]) -> Lines:
 
 
 def _lines(metric: Metric, sample: Sample) -> str:
-    pairs = sorted(zip(metric.all_labels, sample.labels, strict=True))
-    labels = ",".join(f'{key}="{_escaped(value)}"' for key, value in pairs)
+    labels = _labels(tuple(metric.all_labels), tuple(sample.labels))
     if isinstance(sample.value, Buckets):
         return _histogram(metric.name, labels, sample.value)
     braced = f"{{{labels}}}" if labels else ""
     return f"{metric.family}{braced} {_number(sample.value)}\n"
+
+
+@lru_cache(16_384)
+def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> str:
+    """The same dozen again at each iteration of a run."""
+    pairs = sorted(zip(names, values, strict=True))
+    return ",".join(f'{key}="{_escaped(value)}"' for key, value in pairs)
 
 
 def _histogram(name: str, labels: str, value: Buckets) -> str:

@@ -22,16 +22,20 @@ from maxrl_ops.core.decision import (
     Frozen,
     Hold,
     Input,
+    ModeSet,
     Output,
+    PolicyChanged,
     Published,
     Scalar,
     Superseded,
 )
 from maxrl_ops.core.in_force import CONTROLLED, InForce, with_changes
 from maxrl_ops.core.policy import Mode, Policy
+from maxrl_ops.core.policy_table import policy_of
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.totals import Totals
 from maxrl_ops.dialects import Past, Reader
+from maxrl_ops.hearing import Hearing, stamp_of
 from maxrl_ops.log_files import RenamingError, rotated
 from maxrl_ops.own_log import say
 from maxrl_ops.store import Store, Stretch, Taken, Tally
@@ -53,23 +57,19 @@ _ITERATION = re.compile(rb"^Iteration (\d{1,9})\b", re.M)
 _TAIL = 256 * 1024
 E = TypeVar("E", bound=Input)
 
+_BUILT_IN = Policy()
 # How many iterations are kept in memory, of each run: the newest is shown.
 _MOST_KEPT = 64
 # Stored events folded in a turn: about a third of a second of iterations.
 _SLICE = 2000
-_OF_CONTROL = Decision | Published | Superseded | ForeignControl | Declined | Frozen
+_OF_CONTROL = (
+    Decision | Published | Superseded | ForeignControl | Declined | Frozen | ModeSet | PolicyChanged
+)
 # A log that is so far ahead is read for seconds, of which people want to know.
 _LONG = 64 << 20
 _TELL_SECONDS = 5.0
 # A full disk is not asked four times a second.
 _RETRY_SECONDS = 5.0
-
-
-class Stamp(NamedTuple):
-    """By which a file that is replaced whole is known; an inode alone is soon given out again."""
-
-    inode: int
-    mtime_ns: int
 
 
 class _Parsed(NamedTuple):
@@ -98,8 +98,18 @@ class RunWatch:
         last_read: When bytes were read last (seconds since the epoch); None before the first.
     """
 
-    def __init__(self, run: RunDir, spec: RunSpec, store: Store, policy: Policy) -> None:
+    def __init__(
+        self,
+        run: RunDir,
+        spec: RunSpec,
+        store: Store,
+        policy: Policy,
+        is_frozen: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Take up the run's history, which the first ticks fold.
+
+        `policy` is the one to judge by from now on; `is_frozen` says whether the host's autopilot
+        is.
 
         Raises:
             HistoryError: It cannot be read.
@@ -110,7 +120,11 @@ class RunWatch:
         self.history, self.totals = RunHistory(most_kept=_MOST_KEPT), Totals()
         self.last_read: float | None = None
         self.dialect = dialect_of(run, spec)
-        self._store, self.policy = store, policy
+        self._store = store
+        self._hearing = Hearing(run, policy, is_frozen)
+        # The policy that the stored events tell; those of a history before there were any, the
+        # built-in one judged.
+        self._told: Policy | None = None
         self._id = store.run(spec.name, spec.created, spec.job_name)
         place, self.tally = store.place(self._id)
         self._folded, self._stored = 0, store.last_event(self._id)
@@ -133,6 +147,15 @@ class RunWatch:
         return self._id
 
     @property
+    def policy(self) -> Policy:
+        """The one in force."""
+        return _BUILT_IN if self._told is None else self._told
+
+    def judge_by(self, policy: Policy) -> None:
+        """Judge by another policy from the next turn on."""
+        self._hearing.policy = policy
+
+    @property
     def control_revision(self) -> int:
         """The newest control that was published, 0 before the first."""
         return self._journaled
@@ -150,6 +173,11 @@ class RunWatch:
     def is_catching_up(self) -> bool:
         """The history is not folded up to its end: counters are too low, and no state is now's."""
         return self._folded < self._stored
+
+    @property
+    def has_news(self) -> bool:
+        """A tick would find something to do, as far as one look at the log tells."""
+        return self.is_catching_up or bool(self._intended) or self._tailer.has_news
 
     # --- One turn ---------------------------------------------------------------------------------
 
@@ -171,10 +199,11 @@ class RunWatch:
             if not self.is_catching_up:
                 self._parser = self._reopened()
             return True
+        heard = self._hear()
         # An intent of a daemon that was killed comes before anything new.
         published = self._attend_control(self._publish_intended, is_over=is_over)
         if is_over and self.spec.is_attached:
-            return self._leave()
+            return self._leave() or heard
         chunk = self._tailer.read()
         before = self._parsed(len(chunk.data))
         events: list[Event] = []
@@ -189,7 +218,7 @@ class RunWatch:
             self._take(events, chunk, done)
             self._tell_progress()
         published |= self._attend_control(self._answer_control, is_over=is_over)
-        return has_news or published
+        return has_news or published or heard
 
     def _leave(self) -> bool:
         """A person has detached the log: nothing more of it is read; whether that was news."""
@@ -258,7 +287,9 @@ class RunWatch:
             else:
                 if isinstance(piece, ControlApplied | ControlRejected):
                     taken += self._found_controls(piece.revision)
+                waiting = set(self.state.suggested)
                 taken.append(self._fold(piece))
+                taken += self._outdated(waiting - self.state.suggested.keys())
         cut = sum(isinstance(event, Unparsed) and event.reason == TOO_LONG for event in events)
         self.tally = Tally(
             lines=self.tally.lines + done.lines,
@@ -276,6 +307,11 @@ class RunWatch:
             keep_dialect(self.run, found)
             self.dialect = found
             say(f"{self.run.name}: its log is of the dialect {found}")
+
+    def _outdated(self, intents: set[str]) -> list[Taken]:
+        """Suggestions that nobody can approve any more: other values are in force."""
+        at, why = self.state.iteration, "other values came into force before it was approved"
+        return [self._fold(Superseded(intent, at, why)) for intent in sorted(intents)]
 
     def _pieces(self, events: Sequence[E]) -> Iterator[E | list[IterationRecord]]:
         """The events one by one, but for iterations that nobody judges: those at once.
@@ -319,6 +355,8 @@ class RunWatch:
             self._rejected.add(event.revision)
         is_off = self.state.mode is Mode.OFF
         deciding = deciding and not is_off
+        if isinstance(event, PolicyChanged):
+            self._told = policy_of(event.policy)
         self.state, outputs = autopilot.reduce(self.state, event, self.policy, deciding=deciding)
         if deciding:
             self._intended_from(outputs)
@@ -333,6 +371,15 @@ class RunWatch:
     def _commit(self, taken: Sequence[Taken | Stretch]) -> None:
         place = self._tailer.cursor(self._parser.pending)
         self._store.take(self._id, taken, (place, self.tally))
+
+    # --- What people say --------------------------------------------------------------------------
+
+    def _hear(self) -> bool:
+        """Take in another policy, a freeze, another mode and declined suggestions, if there are."""
+        heard = [self._fold(event) for event in self._hearing.heard(self.state, self._told)]
+        if heard:
+            self._store.take(self._id, heard)
+        return bool(heard)
 
     # --- Controls ---------------------------------------------------------------------------------
 
@@ -377,11 +424,17 @@ class RunWatch:
         """Controls up to that one that were not known; each comes before the answer to it."""
         revisions = control.revisions(self.run.control, above=self._journaled)
         # All are read before the first is folded: what is folded must be stored.
-        found = [self._found(r) for r in revisions if highest is None or r <= highest]
+        found: list[Published | ForeignControl] = []
+        for revision in revisions:
+            if highest is None or revision <= highest:
+                found.append(self._found(revision, found))
         self._journaled = max([self._journaled, *(each.revision for each in found)])
         return [self._fold(each) for each in found]
 
-    def _found(self, revision: int) -> Published | ForeignControl:
+    def _found(
+        self, revision: int, before: Sequence[Published | ForeignControl]
+    ) -> Published | ForeignControl:
+        """What a control is; `before` are those that were found just before it."""
         at = max(newest_iteration(self.run.log), replayed_until(self.run))
         found = control.read(self.run.control, revision)
         if found is None:
@@ -390,6 +443,9 @@ class RunWatch:
         ours = [decision for decision in self._intended if decision.intent == found.intent]
         if ours:
             self._intended.remove(ours[0])
+            return Published(found.intent, revision, at)
+        approved = {each.intent for each in before if isinstance(each, Published)}
+        if found.intent in self.state.suggested and found.intent not in approved:
             return Published(found.intent, revision, at)
         changes = self._changes_of(found)
         return ForeignControl(revision, found.author, at, found.time, changes, found.reason)
@@ -466,21 +522,14 @@ class RunWatch:
 
     def _objection(self, decision: Decision, at: int, *, is_over: bool) -> str | None:
         """Why a decision is not to be published any more."""
+        if self._hearing.is_frozen():
+            return "the autopilot of this host was frozen"
         if is_over:
             return "the run is over"
         if at > decision.iteration + self.policy.limits.stale_after:
             return f"the run had come to iteration {at} when this was decided"
         later = control.revisions(self.run.control, above=decision.base_revision)
         return f"revision {later[-1]} came first" if later else None
-
-
-def stamp_of(path: Path) -> "Stamp | None":
-    """What no other file of that name has; None where there is none."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return Stamp(status.st_ino, status.st_mtime_ns)
 
 
 def _told_by(found: Control) -> dict[str, Scalar]:

@@ -5,14 +5,15 @@ import socket
 
 
 class StopSignals:
-    """SIGTERM and SIGINT as a queue that select(2) can wait for; SIGHUP means nothing.
+    """SIGTERM and SIGINT as a queue that select(2) can wait for.
 
     Attributes:
+        reload_asked: SIGHUP has come: read the configuration again, where there is any.
         suspend_asked: SIGUSR2 has come: end what runs, not the run. systemd's units send it.
     """
 
     def __init__(self) -> None:
-        self.suspend_asked = False
+        self.reload_asked = self.suspend_asked = False
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
@@ -32,4 +33,10 @@ class StopSignals:
         except BlockingIOError:
             return 0
         self.suspend_asked |= signal.SIGUSR2 in numbers
+        self.reload_asked |= signal.SIGHUP in numbers
         return sum(number in (signal.SIGTERM, signal.SIGINT) for number in numbers)
+
+    def take_reload(self) -> bool:
+        """Whether a reload was asked for since the last call; `take` sees the signal."""
+        asked, self.reload_asked = self.reload_asked, False
+        return asked

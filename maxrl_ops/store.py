@@ -153,21 +153,23 @@ class Store:
                 self._db.execute("RELEASE one")
                 if not self._gathers:
                     self._db.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
                 self._heads.clear()
-                # A full disk has ended the transaction already.
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK TO one" if self._gathers else "ROLLBACK")
+                elif self._gathers:
+                    # A full disk has ended the transaction already, and not of this run alone.
+                    raise LostError(f"{self._path}: {error}; see that it can be written") from error
                 raise
 
     @contextmanager
     def gathering(self) -> Iterator[None]:
         """Make one transaction of all that is taken in meanwhile: many runs cost one commit.
 
-        What fails for one run is undone for that run alone.
+        What fails for one run is undone for that run alone, where SQLite lets it.
 
         Raises:
-            LostError: At the end or from `settle`: nothing since is stored, of any run.
+            LostError: At the end, from `settle` or `take`: nothing since is stored, of any run.
         """
         self._gathers = True
         try:

@@ -5,6 +5,7 @@ again, and adopts the trainer it finds.
 """
 
 import faulthandler
+import math
 import os
 import random
 import select
@@ -283,7 +284,7 @@ class Supervisor:
                 self._is_stall_told = True
                 attempt.terminate()
             if now >= self._stall_deadline:
-                attempt.kill()
+                self._kill(attempt)
             return
         mark, beat = attempt.progress()
         still = self._watch.look(
@@ -390,9 +391,20 @@ class Supervisor:
         awaited, pause = [self._signals.fileno()], _TICK_SECONDS
         if self._attempt is not None:
             awaited.append(self._attempt.fileno())
+            pause = min(pause, max(0.0, self._next_deadline() - time.monotonic()))
         else:
             pause = min(pause, max(0.0, self._due - time.monotonic()))
         select.select(awaited, [], [], pause)
+
+    def _next_deadline(self) -> float:
+        """When the trainer is told or killed next (monotonic seconds): a grace ends on time."""
+        if self._is_killed:
+            return math.inf
+        if self._stop_deadline is not None:
+            return self._stop_deadline
+        if self._stall is not None:
+            return self._stall_deadline if self._is_stall_told else self._stall_told_at
+        return math.inf if self._restart is None else self._restart_deadline
 
     def _see_it_saved(self) -> None:
         """Wait until the run's end is on disk: who revives us must not start it again."""

@@ -144,6 +144,12 @@ class Tailer:
         """Of the file that is being read; 0 while there is none."""
         return self._file.identity.inode if self._file else 0
 
+    @property
+    def has_news(self) -> bool:
+        """A read may find something: the log is not as it was when it had been read to its end."""
+        settled = self._settled
+        return settled is None or self._left is not None or _stamp(self._path) != settled
+
     def cursor(self, pending: int) -> Cursor:
         """The place `pending` bytes before what was read last."""
         wanted = self._given - pending

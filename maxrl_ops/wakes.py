@@ -47,6 +47,11 @@ class Wakes(FileSystemEventHandler):
             say(f"daemon: logs cannot be watched, and are looked at four times a second: {error}")
             self._observer = None
 
+    @property
+    def is_watching(self) -> bool:
+        """A write to a run's log wakes."""
+        return self._observer is not None
+
     def _watch(self, directory: Path, *, recursive: bool) -> None:
         assert self._observer is not None  # noqa: S101 - the callers have looked
         # Of writes alone: a heartbeat is made anew beside its place, and wakes nobody.

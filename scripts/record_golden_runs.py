@@ -25,7 +25,7 @@ _GOLDEN = Path(__file__).parents[1] / "tests/golden/runs"
 
 def record(copy: Path) -> Path:
     """Keep one run."""
-    spec, policy = RunSpec.load(RunDir(copy)), Policy()
+    spec, policy = RunSpec.load(RunDir(copy / "run")), Policy()
     store = Store(copy / "history.db")
     events = list(store.events(store.run(spec.name, spec.created, spec.job_name)))
     store.close()

@@ -1,7 +1,8 @@
 """The autopilot: events in, decisions out. One reducer for live, dry run and backtest.
 
 Two kinds of event go in: what the trainer's log tells, and what happens in control/ beside it
-(Published, Superseded, ForeignControl, Declined, Frozen). Time is the iteration. Whoever restarts
+(Published, Superseded, ForeignControl, Declined, Frozen, ModeSet). PolicyChanged is for whoever
+calls: which policy is handed in. Time is the iteration. Whoever restarts
 folds the stored events again with `deciding=False`, the decisions of that time among them: the past
 is never decided anew.
 
@@ -22,6 +23,7 @@ from maxrl_ops.core.decision import (
     ForeignControl,
     Frozen,
     Input,
+    ModeSet,
     Output,
     Published,
     Scalar,
@@ -343,6 +345,10 @@ def _decline(state: State, event: Declined, *_: Any) -> None:
     state.suggested.pop(event.intent, None)
 
 
+def _set_mode(state: State, event: ModeSet, *_: Any) -> None:
+    state.mode = event.mode
+
+
 def _freeze(state: State, event: Frozen, *_: Any) -> None:
     state.is_frozen = event.is_frozen
 
@@ -361,4 +367,5 @@ _TAKERS: Mapping[type, Callable[..., None]] = {
     Superseded: _supersede,
     Declined: _decline,
     Frozen: _freeze,
+    ModeSet: _set_mode,
 }

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from maxrl_ops.core.policy import Mode
 from maxrl_ops.wire.record import Event
@@ -120,6 +121,30 @@ class Frozen:
 
 
 @dataclass(frozen=True, slots=True)
+class ModeSet:
+    """A person says what the autopilot may do in a run."""
+
+    mode: Mode
+    iteration: int
+    author: str
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChanged:
+    """From here on the run is judged by that policy.
+
+    Attributes:
+        policy: All of it, as `policy_table.table_of` has it.
+        time: When the daemon took it, RFC 3339 in UTC.
+    """
+
+    policy: Mapping[str, Any]
+    iteration: int
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
     """What a change was worth, told once enough iterations have followed it.
 
@@ -137,5 +162,15 @@ class Judged:
     because: str
 
 
-Input = Event | Decision | Published | Superseded | ForeignControl | Declined | Frozen
+Input = (
+    Event
+    | Decision
+    | Published
+    | Superseded
+    | ForeignControl
+    | Declined
+    | Frozen
+    | ModeSet
+    | PolicyChanged
+)
 Output = Decision | Hold | Answered | Judged

@@ -1,7 +1,7 @@
 """What no control can mend, and a person should know: DEAD GROUPS, NO LEARNING, REWARD HACKING."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,9 +16,10 @@ class Mean(NamedTuple):
     error: float
 
 
-def mean_of(values: Iterable[float | None]) -> Mean | None:
+def mean_of(values: Sequence[float | None]) -> Mean | None:
     """None where fewer than two values are told; what is not finite is not told."""
-    told = [value for value in values if value is not None and math.isfinite(value)]
+    # NaN and infinity are what is not itself less itself.
+    told = [value for value in values if value is not None and value - value == 0]
     count = len(told)
     if count < 2:
         return None
@@ -28,12 +29,36 @@ def mean_of(values: Iterable[float | None]) -> Mean | None:
     return Mean(mean, math.sqrt(variance / count))
 
 
+class Means(NamedTuple):
+    """Of iterations: what the reward is paid for, and what it stands for; None where untold."""
+
+    length: Mean | None
+    unique: Mean | None
+    compiling: Mean | None
+    tests: Mean | None
+    reward: Mean | None
+    right: Mean | None
+
+
+def means_of(records: Sequence[IterationRecord]) -> Means:
+    """Over these iterations."""
+    return Means(
+        mean_of([r.length_mean for r in records]),
+        mean_of([_unique(r) for r in records]),
+        mean_of([r.compile_ratio for r in records]),
+        mean_of([r.tests_pass_ratio for r in records]),
+        mean_of([r.reward_mean for r in records]),
+        mean_of([r.reference_correctness for r in records]),
+    )
+
+
 @dataclass(slots=True)
 class Progress:
     """Whether a run gets anywhere.
 
     Attributes:
         first: The run's first iterations, which later ones are held against.
+        means: Of the first ones, once they are asked for.
         figures: What the newest iteration told.
         frozen: For how many iterations in a row those have been the same.
         idle: For how many there was no gradient.
@@ -41,6 +66,7 @@ class Progress:
     """
 
     first: list[IterationRecord] = field(default_factory=list)
+    means: Means | None = field(default=None, compare=False)
     figures: tuple[object, ...] = ()
     frozen: int = 0
     idle: int = 0
@@ -50,6 +76,7 @@ class Progress:
         """Take an iteration in; the first `keep` ones are kept. `is_ours`: of our own trainer."""
         if len(self.first) < keep:
             self.first.append(record)
+            self.means = None
         loss, norm = record.loss, record.grad_norm
         if loss is None and norm is None:
             # Our trainer tells no loss where no group carried signal; another may never tell one.
@@ -65,7 +92,14 @@ class Progress:
     def rewind(self, first: int) -> None:
         """Without the iterations from `first` on."""
         self.first = [record for record in self.first if record.iteration < first]
+        self.means = None
         self.figures, self.frozen, self.idle = (), 0, 0
+
+    def began_with(self) -> Means:
+        """The means of the first iterations."""
+        if self.means is None:
+            self.means = means_of(self.first)
+        return self.means
 
 
 def no_learning(progress: Progress, policy: NoLearning) -> str | None:
@@ -99,7 +133,7 @@ def dead_groups(records: Sequence[IterationRecord], policy: DeadGroups) -> str |
 
 
 def hacking(
-    first: Sequence[IterationRecord],
+    first: Means | None,
     now: Sequence[IterationRecord],
     evaluations: tuple[Evaluated | None, Evaluated | None],
     policy: Hacking,
@@ -107,29 +141,24 @@ def hacking(
     """How the reward seems to be had without the work, in words; None where it does not.
 
     Args:
-        first: The run's first iterations.
-        now: The newest ones, none of them among `first`.
+        first: What the run began with; None while there is nothing to hold against it.
+        now: The newest iterations, none of those that it began with.
         evaluations: The first held-out evaluation, and the newest.
         policy: The numbers.
     """
-    trivial = mean_of(record.trivial_ratio for record in now)
+    trivial = mean_of([record.trivial_ratio for record in now])
     if trivial is not None and trivial.value > policy.trivial:
         return f"{trivial.value:.0%} of the completions are trivial"
+    if first is None:
+        return None
+    means = means_of(now)
     for words, was, then in (
-        (
-            "completions are {:.1f} tokens long, they were {:.1f}",
-            mean_of(r.length_mean for r in first),
-            mean_of(r.length_mean for r in now),
-        ),
-        (
-            "{:.0%} of the completions are unique, {:.0%} were",
-            mean_of(_unique(r) for r in first),
-            mean_of(_unique(r) for r in now),
-        ),
+        ("completions are {:.1f} tokens long, they were {:.1f}", first.length, means.length),
+        ("{:.0%} of the completions are unique, {:.0%} were", first.unique, means.unique),
     ):
         if was is not None and then is not None and then.value < policy.halved * was.value:
             return words.format(then.value, was.value)
-    return _bought(first, now, evaluations, policy)
+    return _bought(first, means, evaluations, policy)
 
 
 def _unique(record: IterationRecord) -> float | None:
@@ -139,27 +168,24 @@ def _unique(record: IterationRecord) -> float | None:
 
 
 def _bought(
-    first: Sequence[IterationRecord],
-    now: Sequence[IterationRecord],
+    first: Means,
+    now: Means,
     evaluations: tuple[Evaluated | None, Evaluated | None],
     policy: Hacking,
 ) -> str | None:
     """Whether compiling, or the reward, got better and what it stands for did not."""
-    compiling = _rise((r.compile_ratio for r in first), (r.compile_ratio for r in now))
-    tests = _rise((r.tests_pass_ratio for r in first), (r.tests_pass_ratio for r in now))
-    reward = _rise((r.reward_mean for r in first), (r.reward_mean for r in now))
-    right = _rise((r.reference_correctness for r in first), (r.reference_correctness for r in now))
-    if _is_clear(compiling, policy, policy.least_rise) and (
-        _is_flat(tests, policy) or _is_flat(_held_out_rise(evaluations), policy)
+    if _is_clear(_rise(first.compiling, now.compiling), policy, policy.least_rise) and (
+        _is_flat(_rise(first.tests, now.tests), policy)
+        or _is_flat(_held_out_rise(evaluations), policy)
     ):
         return "more completions compile than at first, and no more of them are right"
-    if _is_clear(reward, policy, 0.0) and _is_flat(right, policy):
+    is_richer = _is_clear(_rise(first.reward, now.reward), policy, 0.0)
+    if is_richer and _is_flat(_rise(first.right, now.right), policy):
         return "the reward is higher than at first, and no more completions are correct"
     return None
 
 
-def _rise(first: Iterable[float | None], now: Iterable[float | None]) -> Mean | None:
-    was, then = mean_of(first), mean_of(now)
+def _rise(was: Mean | None, then: Mean | None) -> Mean | None:
     if was is None or then is None:
         return None
     return Mean(then.value - was.value, math.hypot(was.error, then.error))

@@ -298,11 +298,11 @@ def _hacked(state: State, policy: Policy) -> str | None:
     now = state.rows.newest(rows)
     if len(now) < rows:
         return None
-    if now[0].iteration <= first[-1].iteration:
-        # Nothing to hold it against yet.
-        first = []
+    # As long as they overlap there is nothing to hold it against.
+    is_past = now[0].iteration > first[-1].iteration
+    began_with = state.progress.began_with() if is_past else None
     evaluations = state.held_out.first, state.held_out.newest
-    return learning.hacking(first, now, evaluations, policy.hacking)
+    return learning.hacking(began_with, now, evaluations, policy.hacking)
 
 
 def _few_count(state: State, policy: Policy) -> str | None:

@@ -13,9 +13,12 @@ from maxrl_ops.wire.logformat import number
 _ALERT_EVERY = 20
 # The one said last is what a run's sentence ends with: of an adaptive run what it waits for.
 _TOLD_LAST = ("HIGH", "LOW", "ADAPT")
-_IN_ORDER = sorted(
-    RULES, key=lambda rule: _TOLD_LAST.index(rule.name) if rule.name in _TOLD_LAST else -1
-)
+_IN_ORDER = [
+    (rule, rule.name)
+    for rule in sorted(
+        RULES, key=lambda rule: _TOLD_LAST.index(rule.name) if rule.name in _TOLD_LAST else -1
+    )
+]
 _NOT_FIRED = "not fired"
 
 
@@ -34,7 +37,7 @@ def take(state: State, stats: WindowStats | None, policy: Policy, outputs: list[
             # Verdicts in a row end where there is none.
             streaks[name] = 0
             continue
-        if name == "ADAPT" and not is_adapting(state, policy):
+        if rule is _ADAPT and not is_adapting(state, policy):
             firing.discard(name)
             continue
         evaluated[name] += 1
@@ -52,6 +55,7 @@ def take(state: State, stats: WindowStats | None, policy: Policy, outputs: list[
 
 
 # Looked up once, not for every rule of every iteration.
+_ADAPT = next(rule for rule in RULES if rule.name == "ADAPT")
 _CHECKED = tuple((rule, rule.name, rule.holds, rule.needs_window) for rule in RULES)
 
 
@@ -62,10 +66,9 @@ def _tell(state: State, stats: WindowStats | None, policy: Policy, outputs: list
         return
     said, firing = state.said, state.firing
     said.pop("all", None)
-    for rule in _IN_ORDER:
-        name = rule.name
-        if name not in firing and said.get(name) != _NOT_FIRED:
-            if name == "ADAPT" and not is_adapting(state, policy):
+    for rule, name in _IN_ORDER:
+        if said.get(name) != _NOT_FIRED and name not in firing:
+            if rule is _ADAPT and not is_adapting(state, policy):
                 continue
             _say_quiet(state, rule, stats, policy, outputs)
 

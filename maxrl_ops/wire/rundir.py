@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,9 +22,9 @@ class DocumentError(ValueError):
     """A file that is not what its name says; the message says why, in one line."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RunDir:
-    """Paths of the run that lives in `path`."""
+    """Paths of the run that lives in `path`; each is made once, for the daemon asks often."""
 
     path: Path
 
@@ -32,77 +33,87 @@ class RunDir:
         """The run's name."""
         return self.path.name
 
-    @property
+    @cached_property
     def spec(self) -> Path:
         """run.json: what was asked for; written once, by `start`."""
         return self.path / "run.json"
 
-    @property
+    @cached_property
     def log(self) -> Path:
         """trainer.log: the guide's blocks."""
         return self.path / "trainer.log"
 
-    @property
+    @cached_property
     def control(self) -> Path:
         """control/: desired states, append-only."""
         return self.path / "control"
 
-    @property
+    @cached_property
     def applied(self) -> Path:
         """applied.jsonl: what the trainer took over, and when."""
         return self.path / "applied.jsonl"
 
-    @property
+    @cached_property
     def state(self) -> Path:
         """state.json: the supervisor's."""
         return self.path / "state.json"
 
-    @property
+    @cached_property
     def dialect(self) -> Path:
         """dialect.json: whose format an attached log has, once the daemon has found out."""
         return self.path / "dialect.json"
 
-    @property
+    @cached_property
     def detached(self) -> Path:
         """detached.json: since when nobody looks at an attached log any more."""
         return self.path / "detached.json"
 
-    @property
+    @cached_property
     def heartbeat(self) -> Path:
         """heartbeat.json: the trainer's phase."""
         return self.path / "heartbeat.json"
 
-    @property
+    @cached_property
     def acknowledged(self) -> Path:
         """acknowledged: there once somebody has seen that the run failed."""
         return self.path / "acknowledged"
 
-    @property
+    @cached_property
     def checkpoints(self) -> Path:
         """checkpoints/: one directory each, complete with its marker."""
         return self.path / "checkpoints"
 
-    @property
+    @cached_property
     def samples(self) -> Path:
         """samples.jsonl: completions with verdicts and rewards."""
         return self.path / "samples.jsonl"
 
-    @property
+    @cached_property
+    def mode(self) -> Path:
+        """mode.json: what the autopilot may do, where that was changed after the start."""
+        return self.path / "mode.json"
+
+    @cached_property
+    def declined(self) -> Path:
+        """declined/: suggestions that a person declined, one file each."""
+        return self.path / "declined"
+
+    @cached_property
     def lock(self) -> Path:
         """run.lock: held by whoever trains, through supervisor and trainer alike."""
         return self.path / "run.lock"
 
-    @property
+    @cached_property
     def supervisor_lock(self) -> Path:
         """supervisor.lock: held by the supervisor alone, so that one revived can adopt."""
         return self.path / "supervisor.lock"
 
-    @property
+    @cached_property
     def stacks(self) -> Path:
         """stacks.log: what every thread did when the trainer stood still."""
         return self.path / "stacks.log"
 
-    @property
+    @cached_property
     def supervisor_log(self) -> Path:
         """supervisor.log: the supervisor's own words, and a trainer's before it has a log."""
         return self.path / "supervisor.log"

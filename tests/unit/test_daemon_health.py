@@ -6,9 +6,9 @@ import pytest
 from scripted import ScriptedTrainer, make_run
 
 from maxrl_ops import daemon, run_watch
-from maxrl_ops.core.policy import Policy
 from maxrl_ops.daemon import Daemon
 from maxrl_ops.exporter import Exporter
+from maxrl_ops.policy_file import PolicyFile
 from maxrl_ops.settings import Home
 from maxrl_ops.store import Store
 from maxrl_ops.wire.documents import SupervisorState
@@ -18,7 +18,7 @@ def test_a_loop_that_stands_still_is_not_alive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(tmp_path / "history.db")
-    looking = Daemon(Home(tmp_path), store, Exporter(), Policy())
+    looking = Daemon(Home(tmp_path), store, Exporter(), PolicyFile())
     trainer = ScriptedTrainer(make_run(tmp_path))
     trainer.begin()
     trainer.step()
@@ -44,12 +44,12 @@ def test_a_run_has_no_series_while_its_history_is_being_taken_up(
     trainer.begin()
     trainer.step(50)
     store = Store(tmp_path / "history.db")
-    first = Daemon(Home(tmp_path), store, Exporter(), Policy())
+    first = Daemon(Home(tmp_path), store, Exporter(), PolicyFile())
     while first.turn():
         pass
     monkeypatch.setattr(run_watch, "_SLICE", 10)
     exporter = Exporter()
-    second = Daemon(Home(tmp_path), store, exporter, Policy())
+    second = Daemon(Home(tmp_path), store, exporter, PolicyFile())
     iterations = b'maxrl_train_iterations_total{algorithm="MaxRL",job_name="rust",run="one"}'
     for _ in range(5):
         assert second.turn()
@@ -71,12 +71,12 @@ def test_a_run_long_over_is_not_folded_again(
     SupervisorState("finished", "2026-01-01T00:00:00Z", attempt=1).save(run)
     monkeypatch.setitem(daemon._GRACE_SECONDS, "finished", -1.0)
     store = Store(tmp_path / "history.db")
-    first = Daemon(Home(tmp_path), store, Exporter(), Policy())
+    first = Daemon(Home(tmp_path), store, Exporter(), PolicyFile())
     while first.turn():
         pass
     # Another daemon finds everything in the history, and loads nothing.
     monkeypatch.setattr(daemon, "RunWatch", None)
-    second = Daemon(Home(tmp_path), store, Exporter(), Policy())
+    second = Daemon(Home(tmp_path), store, Exporter(), PolicyFile())
     assert not second.turn()
     assert second.not_ready() is None
     store.close()

@@ -16,14 +16,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from scripted import ScriptedTrainer, make_run
 
 from maxrl_ops import daemon, processes, run_watch
-from maxrl_ops.core.policy import Policy
 from maxrl_ops.daemon import Daemon
 from maxrl_ops.exporter import Exporter
 from maxrl_ops.journal import JournalReader
+from maxrl_ops.policy_file import PolicyFile
 from maxrl_ops.run_reader import AllRuns
 from maxrl_ops.settings import Home
 from maxrl_ops.store import Store
 from maxrl_ops.wire.documents import Heartbeat, ProcessIdentity, RunSpec, SupervisorState, utc_now
+from maxrl_ops.wire.record import IterationRecord
 from maxrl_ops.wire.rundir import CHECKPOINT_MARKER, RunDir
 
 NOBODY = ProcessIdentity(2**22 + 1, 1, "a boot long ago")
@@ -35,7 +36,7 @@ class Loop:
     def __init__(self, home: Home) -> None:
         self.home, self.exporter = home, Exporter()
         self.store = Store(home.history)
-        self.daemon = Daemon(home, self.store, self.exporter, Policy())
+        self.daemon = Daemon(home, self.store, self.exporter, PolicyFile())
         self.later = 0.0
 
     def turn(self) -> None:
@@ -208,6 +209,33 @@ def test_a_bug_that_one_run_wakes_is_told_once(
     assert words.count("Traceback") == 1
     assert words.count("one: internal error (ZeroDivisionError), see the lines above") == 1
     assert loop.values("maxrl_train_iteration") == {"other": 3}
+
+
+def test_a_disk_that_is_full_amid_a_commit_of_many_runs_costs_none_of_them_a_line(
+    loop: Loop, capfd: pytest.CaptureFixture[str]
+) -> None:
+    written = [begun(loop.home.path, name) for name in ("one", "two", "three")]
+    loop.turn()
+    for _, trainer in written[:2]:
+        trainer.step(4)
+    # The third's lines take more than there is: SQLite ends the others' transaction with its own.
+    written[2][1].step(2000)
+    limit = "PRAGMA max_page_count = "
+    pages = loop.store._db.execute("PRAGMA page_count").fetchone()[0]
+    loop.store._db.execute(limit + str(pages + 4))
+    loop.turn()
+    told = capfd.readouterr().err
+    assert "three: " in told
+    assert "disk is full" in told
+    loop.store._db.execute(limit + str(pages + 10_000))
+    loop.turn()
+    loop.turn()
+    for name, iterations in (("one", 7), ("two", 7), ("three", 2003)):
+        number = loop.store.run(name, "2026-11-24", "rust")
+        stored = [e for e in loop.store.events(number) if isinstance(e, IterationRecord)]
+        assert [event.iteration for event in stored] == list(range(1, iterations + 1))
+    lines = loop.values("maxrl_tailer_lines_total")
+    assert lines["one"] == lines["two"] < lines["three"]
 
 
 def test_runs_that_cannot_be_listed_are_told_once_and_known_ones_go_on(

@@ -103,6 +103,7 @@ class _Seen:
             taken in whole, and its series gone; None for any other.
         attached_log: The log of an attached run.
         looked_as: Stamps of all that a look looks at, where nothing but them can change it.
+        is_busy: There may be more of what was looked at last.
     """
 
     run: RunDir
@@ -121,12 +122,15 @@ class _Seen:
     shown_at: float = -math.inf
     is_stale: bool = True
     looked_as: tuple[Stamp | None, ...] | None = None
+    is_busy: bool = False
 
     def is_due(self, now: float, *, is_watched: bool) -> bool:
         """Something may have come, or it is time to look. Asked four times a second, of each run.
 
         An idle daemon does nothing else: a look takes a hundred times as long.
         """
+        if self.is_busy:
+            return True
         if self.looked_as is not None and is_watched:
             # Nobody trains it, and should its log grow all the same, that wakes the loop.
             if now - self.polled_at < _LOOK_SECONDS:
@@ -219,7 +223,8 @@ class Daemon:
         try:
             with self._store.gathering():
                 for seen in runs:
-                    is_busy |= self._look_after(seen)
+                    seen.is_busy = self._look_after(seen)
+                    is_busy |= seen.is_busy
                     # A mark after each run: a thousand slow ones are no standstill.
                     self._mark()
         except HistoryError as error:

@@ -208,7 +208,7 @@ class Tailer:
             assert file is not None  # noqa: S101 - it has begun
             data = self._piece(file, limit)
             if self._file is not file:
-                # It was cut: a copy of it comes first, if there is one.
+                # It was cut: there is a copy to be read first, or nothing.
                 continue
             is_here = here is not None and here[0] == file.identity.inode
             self.lag = file.unread + (0 if is_here or here is None else here[1])

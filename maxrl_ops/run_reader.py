@@ -5,6 +5,7 @@ Reading only: a run is never changed, locked or slowed by being looked at.
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.run_state import ENDED
 from maxrl_ops.core.snapshot import Observed, RunSnapshot
 from maxrl_ops.journal import JournalReader
+from maxrl_ops.log_files import RenamingError, rotated
 from maxrl_ops.operator_files import mode_of
 from maxrl_ops.wire import control
 from maxrl_ops.wire.documents import Heartbeat, ProcessIdentity, RunSpec, SupervisorState
@@ -48,14 +50,15 @@ class LogReader:
     def read(self) -> list[Event]:
         """Fold in what the log has grown by, and return it; a log that is not there is empty.
 
-        A log that was replaced or cut is read again from its beginning.
+        A log that was replaced or cut is read again from its beginning, and what rotation has made
+        of it before comes first.
         """
         events: list[Event] = []
         try:
             with open_regular(self._path) as file:
                 status = os.fstat(file.fileno())
                 if status.st_ino != self._inode or status.st_size < self._offset:
-                    self._restart(status.st_ino)
+                    events += self._restart(status.st_ino)
                 file.seek(self._offset)
                 while data := file.read(_CHUNK):
                     self._offset += len(data)
@@ -68,9 +71,18 @@ class LogReader:
         """Fold in a last block that nothing closes, once nobody writes any more."""
         return self._fold(self._parser.close())
 
-    def _restart(self, inode: int) -> None:
+    def _restart(self, inode: int) -> list[Event]:
         self._inode, self._offset = inode, 0
         self._parser, self.history = Parser(), RunHistory()
+        events: list[Event] = []
+        with suppress(RenamingError, OSError):
+            for earlier in rotated(self._path):
+                if earlier.inode == inode:
+                    continue
+                with open_regular(earlier.path) as file:
+                    while data := file.read(_CHUNK):
+                        events += self._fold(self._parser.feed(data))
+        return events
 
     def _fold(self, events: list[Event]) -> list[Event]:
         for event in events:

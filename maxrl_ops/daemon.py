@@ -200,15 +200,15 @@ class Daemon:
 
     def turn(self) -> bool:
         """One piece of every run's log; whether there may be more at once."""
-        now = time.monotonic()
+        now, has_left = time.monotonic(), False
         if now - self._listed_at >= _LOOK_SECONDS:
             self._listed_at = now
-            self._list()
+            has_left = self._list()
             self._on = self._host.look()
         due = [s for s in self._runs.values() if s.is_due(now, is_watched=self._is_watched)]
         is_busy = self._look_at(due)
         self._is_ready = self._is_ready or not is_busy
-        self._show(has_changed=bool(due))
+        self._show(has_changed=has_left or bool(due))
         if self._retention is not None and self._is_ready and self._list_problem is None:
             self._retention.turn(self._runs.keys())
         return is_busy
@@ -266,11 +266,12 @@ class Daemon:
 
     # --- Runs -------------------------------------------------------------------------------------
 
-    def _list(self) -> None:
+    def _list(self) -> bool:
+        """See which runs there are; whether one is not there any more."""
         stamp = stamp_of(self._home.runs_dir)
         # A directory that has been at rest for a while: whatever comes or goes later shows in it.
         if stamp is not None and stamp == self._listed_as:
-            return
+            return False
         is_at_rest = stamp is not None and time.time() - stamp.mtime_ns / 1e9 > _LOOK_SECONDS
         self._listed_as = stamp if is_at_rest else None
         try:
@@ -280,12 +281,14 @@ class Daemon:
             if problem != self._list_problem:
                 say(f"daemon: {problem}: looking after the runs known so far")
             self._list_problem = problem
-            return
+            return False
         self._list_problem = None
-        for name in self._runs.keys() - there.keys():
+        gone = self._runs.keys() - there.keys()
+        for name in gone:
             del self._runs[name]
         for name, run in there.items():
             self._runs.setdefault(name, _Seen(run))
+        return bool(gone)
 
     def _look_after(self, seen: _Seen) -> bool:
         """A turn of one run; what is wrong with one does not stop the others."""
@@ -388,7 +391,7 @@ class Daemon:
         if has_changed:
             self._shown = {seen.run.name: seen.lines for seen in self._runs.values() if seen.lines}
             self._states = Counter(str(seen.state) for seen in self._runs.values())
-            self._manager.status(looking_after(self._states, self.not_ready()))
+        self._manager.status(looking_after(self._states, self.not_ready()))
         self._exporter.show(
             Scene(
                 self._shown,

@@ -18,10 +18,12 @@ from maxrl_ops import history_schema, record_rows, rewinds
 from maxrl_ops.core.decision import (
     Answered,
     Decision,
+    Declined,
     ForeignControl,
     Hold,
     Input,
     Judged,
+    ModeSet,
     Output,
     Published,
     Superseded,
@@ -410,6 +412,25 @@ def _follow_fate(db: sqlite3.Connection, run: int, event: Input) -> None:
                 "UPDATE decisions SET fate = 'superseded', because = because || ' (superseded: '"
                 " || ? || ')' WHERE run = ? AND intent = ?",
                 (because, run, intent),
+            )
+        case Declined(intent):
+            db.execute(
+                "UPDATE decisions SET fate = 'declined' WHERE run = ? AND intent = ?",
+                (run, intent),
+            )
+        case ModeSet():
+            db.execute(
+                "INSERT OR IGNORE INTO decisions"
+                " (run, intent, author, iteration, time, evidence, control, because, fate)"
+                " VALUES (?, ?, ?, ?, ?, '{}', ?, '', 'applied')",
+                (
+                    run,
+                    f"mode {event.time}",
+                    event.author,
+                    event.iteration,
+                    event.time,
+                    json.dumps({"mode": event.mode}),
+                ),
             )
         case _:
             pass

@@ -30,6 +30,7 @@ bench: install system-bench $(PEERS)/.installed ## Measure ourselves, and beside
 	@$(BIN)/python -m benchmarks.verifier
 	@$(BIN)/python -m benchmarks.resume
 	@$(BIN)/python -m benchmarks.log_to_store
+	@$(BIN)/python -m benchmarks.thousand_runs
 	@$(BIN)/python -m benchmarks.scrape
 	@$(BIN)/python -m benchmarks.backtest
 	@$(BIN)/python -m benchmarks.objectives

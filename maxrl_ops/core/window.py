@@ -133,10 +133,10 @@ def measure(rows: Rows, window: Window) -> WindowStats | None:
     if have < window.sizes[0]:
         return None
     newest = sums[-1]
-    newest_ones = min(window.design_effect_rows, have)
-    k, n, s, ss, *_ = sums[have - newest_ones]
+    effect_rows = min(window.design_effect_rows, have)
+    k, n, s, ss, *_ = sums[have - effect_rows]
     effect = design_effect_of(
-        newest_ones, newest[0] - k, newest[1] - n, newest[2] - s, newest[3] - ss
+        effect_rows, newest[0] - k, newest[1] - n, newest[2] - s, newest[3] - ss
     )
     needed = window.least_effective * effect
     for size in window.sizes:

@@ -94,10 +94,14 @@ ALERTS = (
     _critical(
         "TrainingStalled",
         1,
-        # The mean over the run's life: a rate over a window is NaN when nothing happens in it.
+        # The mean over the run's life: a rate over a window is NaN when nothing happens in it. An
+        # attached log says by itself that it is silent.
         "time() - maxrl_train_last_iteration_timestamp_seconds > clamp_min(5 * "
         "maxrl_train_iteration_duration_seconds_sum / "
-        f"maxrl_train_iteration_duration_seconds_count, 600s) and {_RUNNING}",
+        f"clamp_min(maxrl_train_iteration_duration_seconds_count, 1), 600s) and {_RUNNING} or "
+        "time() - (maxrl_tailer_last_read_timestamp_seconds or "
+        "maxrl_train_last_iteration_timestamp_seconds) and "
+        'on (job_name, run, instance) maxrl_job_state{state="silent"} == 1',
         f"{_RUN} has made no iteration for {{{{ $value | humanizeDuration }}}}.",
     ),
     _critical(

@@ -317,7 +317,7 @@ class Daemon:
             # Another run stands under its name, or a supervisor took it up again.
             seen.done_as = None
         if seen.watch is not None and seen.watch.is_replaced():
-            seen.watch, has_news = None, True
+            seen.watch, seen.lines, has_news = None, {}, True
         stamps = _stamps(seen) if has_news or seen.watch is None else ()
         if has_news:
             looked_as = _all_stamps(seen)

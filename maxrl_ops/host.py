@@ -1,5 +1,6 @@
 """The machine under the runs: the disk that the home lies on, and its GPUs where there are any."""
 
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,36 @@ class Gpu:
     temperature: float | None = None
     power: float | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """As `status --json` has it; None for what its driver does not tell."""
+        return {
+            "index": self.index,
+            "name": self.name,
+            "utilization": self.utilization,
+            "memory_used_bytes": self.memory_used,
+            "memory_total_bytes": self.memory_total,
+            "temperature_celsius": self.temperature,
+            "power_watts": self.power,
+        }
+
+    def sentence(self) -> str:
+        """What `status` says of it."""
+        figures = []
+        if self.utilization is not None:
+            figures.append(f"{self.utilization:.0%} busy")
+        if self.memory_used is not None and self.memory_total is not None:
+            figures.append(f"{_gib(self.memory_used)} of {_gib(self.memory_total)} GiB")
+        if self.temperature is not None:
+            figures.append(f"{self.temperature:.0f} C")
+        if self.power is not None:
+            figures.append(f"{self.power:.0f} W")
+        return f"GPU {self.index} {self.name}: {', '.join(figures) or 'tells nothing'}"
+
+
+def _gib(count: float) -> str:
+    gib = count / 2**30
+    return f"{gib:.0f}" if gib >= 10 else f"{math.floor(10 * gib) / 10:.1f}"
+
 
 @dataclass(frozen=True, slots=True)
 class HostView:
@@ -42,6 +73,23 @@ class HostView:
     disk_free: int | None = None
     disk_total: int | None = None
     gpus: tuple[Gpu, ...] = ()
+
+    def sentence(self) -> str:
+        """What `status` says of the machine; empty where nothing is known."""
+        parts = [gpu.sentence() for gpu in self.gpus]
+        if self.disk_free is not None and self.disk_total:
+            share = self.disk_free / self.disk_total
+            disk = f"disk {_gib(self.disk_free)} of {_gib(self.disk_total)} GiB free ({share:.0%})"
+            parts.insert(0, disk)
+        return "; ".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `status --json` has it; None where unknown."""
+        return {
+            "disk_free_bytes": self.disk_free,
+            "disk_size_bytes": self.disk_total,
+            "gpus": [gpu.to_json() for gpu in self.gpus],
+        }
 
     def samples(self) -> Iterator[Sample]:
         """Its series."""

@@ -4,7 +4,7 @@ import errno
 import re
 import shutil
 from collections.abc import Mapping
-from itertools import count
+from itertools import count, zip_longest
 from pathlib import Path
 
 from maxrl_ops.cli import supervising
@@ -145,7 +145,7 @@ def check_no_secret(command: tuple[str, ...]) -> None:
     Raises:
         CommandError: One looks like it.
     """
-    for word, after in zip(command, (*command[1:], ""), strict=False):
+    for word, after in zip_longest(command, command[1:], fillvalue=""):
         name, equals, value = word.partition("=")
         given = value if equals else after * name.startswith("-")
         is_named = bool(given) and _SECRET_NAME.search(name) is not None

@@ -19,6 +19,7 @@ from maxrl_ops.cli.live import state_text
 from maxrl_ops.cli.printable import shown
 from maxrl_ops.core.snapshot import RunSnapshot
 from maxrl_ops.daemon_file import DaemonFile, running
+from maxrl_ops.host import Host
 from maxrl_ops.journal import JournalReader
 from maxrl_ops.operator_files import is_frozen
 from maxrl_ops.run_reader import AllRuns, RunReader, life_of
@@ -43,7 +44,7 @@ def status(name: str | None, *, watch: bool, as_json: bool) -> int:
         sys.stdout.write(json.dumps(_as_json(runs, daemon, journal), indent=1) + "\n")
     else:
         console = Console(highlight=False)
-        console.print(_page(runs, _footer(daemon, journal)))
+        console.print(_page(runs, _footer(daemon, journal, Host(home().path))))
         if name is not None:
             for line in _last_words(named(name)):
                 console.print(line)
@@ -79,11 +80,16 @@ def _as_json(
         "policy_problem": daemon and daemon.policy_problem,
         "problem": journal.problem,
     }
-    return {"daemon": told, "runs": [run.to_json() for run in runs]}
+    host = Host(home().path).look()
+    return {"daemon": told, "host": host.to_json(), "runs": [run.to_json() for run in runs]}
 
 
-def _footer(daemon: DaemonFile | None, journal: JournalReader) -> str:
-    """Who judges the runs, and where the metrics are."""
+def _footer(daemon: DaemonFile | None, journal: JournalReader, host: Host) -> list[str]:
+    """Who judges the runs, where the metrics are, and what room the machine has."""
+    return list(filter(None, (_judge(daemon, journal), host.look().sentence())))
+
+
+def _judge(daemon: DaemonFile | None, journal: JournalReader) -> str:
     if journal.problem is not None:
         return f"the journal cannot be read: {journal.problem}"
     if daemon is None:
@@ -110,28 +116,26 @@ def _watch(name: str | None) -> int:
             "--watch needs a terminal, or the NAME of one run to print a line an iteration"
         )
     journal = finding.journal()
-    everything = AllRuns(journal)
+    everything, host = AllRuns(journal), Host(home().path)
     try:
         with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
             while True:
                 runs = everything.look(home().runs())
-                footer = _footer(running(home()), journal)
+                footer = _footer(running(home()), journal, host)
                 live.update(_page(runs, footer), refresh=True)
                 time.sleep(_FRAME_SECONDS)
     except KeyboardInterrupt:
         return ExitCode.OK
 
 
-def _page(runs: list[RunSnapshot], footer: str) -> RenderableType:
+def _page(runs: list[RunSnapshot], footer: list[str]) -> RenderableType:
+    below = [shown(line, "dim") for line in footer]
     if not runs:
-        return Group(
-            Text("There is no run yet. Start one: maxrl-ops start --use-maxrl"),
-            shown(footer, "dim"),
-        )
+        return Group(Text("There is no run yet. Start one: maxrl-ops start --use-maxrl"), *below)
     rows = [_figures(run) for run in runs]
     widths = [max(cell.cell_len for cell in column) for column in zip(*rows, strict=True)]
     blocks = (_block(run, row, widths) for run, row in zip(runs, rows, strict=True))
-    return Group(*blocks, shown(footer, "dim"))
+    return Group(*blocks, *below)
 
 
 def _figures(run: RunSnapshot) -> tuple[Text, ...]:

@@ -148,6 +148,7 @@ def test_status_json(finished: RunDir, capsys: pytest.CaptureFixture[str]) -> No
     nobody = {"running": False, "pid": None, "metrics": None, "frozen": False, "problem": None}
     assert printed["daemon"] == nobody
     (told,) = printed["runs"]
+    assert 0 <= printed["host"]["disk_free_bytes"] < printed["host"]["disk_size_bytes"]
     assert (told["name"], told["state"], told["iteration"]) == ("rust-1", "finished", 4)
     assert told["correctness"] == 0.75
     assert told["held_out"]["pass_at_1"] == pytest.approx(0.86)

@@ -2,6 +2,7 @@
 
 import errno
 import math
+import re
 import shutil
 import socket
 import subprocess
@@ -242,6 +243,13 @@ def test_what_is_shown_of_the_machine_is_so(tmp_path: Path) -> None:
     assert values(exporter, "maxrl_gpu_memory_used_bytes") == {
         (("gpu", "1"), ("model", "a card")): 5.0
     }
+    assert re.fullmatch(r"disk [\d.]+ of [\d.]+ GiB free \(\d+%\)", seen.sentence())
+    card = Gpu(0, "a card", 0.97, 61e9, 80e9, 64.6, 301.2)
+    assert replace(seen, disk_free=None, gpus=(card, Gpu(1, "other"))).sentence() == (
+        "GPU 0 a card: 97% busy, 57 of 75 GiB, 65 C, 301 W; GPU 1 other: tells nothing"
+    )
+    assert HostView().sentence() == ""
+    assert HostView(1, 2, (card,)).to_json()["gpus"][0]["temperature_celsius"] == 64.6
     # What the card does not tell is absent.
     assert not values(exporter, "maxrl_gpu_power_watts")
 

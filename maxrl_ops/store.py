@@ -144,7 +144,7 @@ class Store:
             raise HistoryError(f"{self._path}: {reason}; see that it can be written") from error
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing; while others gather, a part of theirs."""
         with self._explained():
             if not self._db.in_transaction:
@@ -211,7 +211,7 @@ class Store:
 
     def run(self, name: str, created: str, job_name: str) -> int:
         """The id of that run; a directory made anew under an old name is another run."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute(
                 "INSERT OR IGNORE INTO runs (name, created, job_name) VALUES (?, ?, ?)",
                 (name, created, job_name),
@@ -303,7 +303,7 @@ class Store:
         place: tuple[Cursor, Tally] | None = None,
     ) -> None:
         """Commit events, what they led to, and the place behind them, all or nothing."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             head = self._head(run)
             for each in _stretched(taken):
                 if isinstance(each, Stretch):

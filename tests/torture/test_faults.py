@@ -9,7 +9,6 @@ manager does for a supervisor that died together with its trainer, this test doe
 import os
 import re
 import resource
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -31,6 +30,7 @@ from maxrl_ops.settings import Home
 from maxrl_ops.wire import checkpoints
 from maxrl_ops.wire.documents import ProcessIdentity, RunSpec, SupervisorState
 from maxrl_ops.wire.rundir import RunDir
+from maxrl_ops.wire.settings import Value
 
 pytestmark = pytest.mark.slow
 
@@ -143,7 +143,7 @@ def _world(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     home = Home(path)
     run = home.run("one")
     run.control.mkdir(parents=True)
-    settings = {
+    settings: dict[str, Value] = {
         "task": "arithmetic",
         "iterations": 1_000_000,
         "prompts_per_iteration": 2,
@@ -340,7 +340,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 
 @pytest.mark.skipif(len(FAULTS) > SHARE, reason="a part of make torture")
-def test_a_full_and_a_read_only_disk(small: World) -> None:
+def test_a_full_disk(small: World) -> None:
     wait_until(lambda: saved(small.run) > 0, SECONDS, "the first checkpoint")
     filler, before = small.home.path / "filler", small.state()
     with filler.open("wb") as file, suppress(OSError):
@@ -350,20 +350,13 @@ def test_a_full_and_a_read_only_disk(small: World) -> None:
     # It may be that not even state.json can tell: the process does.
     trainer = before.trainer
     assert trainer is not None
-    wait_until(lambda: not processes.is_alive(trainer), SECONDS, "the crash")
+    pid = trainer.pid
+    wait_until(lambda: processes.identity_of(pid, even_zombie=True) is None, SECONDS, "the crash")
     filler.unlink()
     small.trains_on()
     assert small.state().restarts > before.restarts
-    assert any("space" in exit_.reason for exit_ in small.state().exits)
-
-    before = small.state()
-    mount("--bind", str(small.home.path), str(small.home.path))
-    mount("-o", "remount,ro,bind", str(small.home.path))
-    trainer = before.trainer
-    assert trainer is not None
-    wait_until(lambda: not processes.is_alive(trainer), SECONDS, "the crash")
-    subprocess.run(["umount", "-l", str(small.home.path)], check=True)
-    small.trains_on()
+    reasons = [exit_.reason for exit_ in small.state().exits]
+    assert any("disk is full" in reason or "No space" in reason for reason in reasons), reasons
     assert_nothing_is_lost(small)
 
 
@@ -387,4 +380,3 @@ def test_many_run_directories(world: World) -> None:
     wait_until(lambda: world.sees(total), 300, "every old run in the metrics")
     world.trains_on()
     assert_nothing_is_lost(world)
-    shutil.rmtree(world.home.runs_dir)

@@ -18,6 +18,7 @@ from maxrl_ops.core.run_state import ENDED
 from maxrl_ops.core.snapshot import Observed, RunSnapshot
 from maxrl_ops.dialects import Past, Reader
 from maxrl_ops.journal import JournalReader
+from maxrl_ops.operator_files import mode_of
 from maxrl_ops.wire import control
 from maxrl_ops.wire.documents import Heartbeat, ProcessIdentity, RunSpec, SupervisorState
 from maxrl_ops.wire.logformat import Parser
@@ -144,8 +145,17 @@ class RunReader:
             log_age=age_of(log_of(self.run, self.spec)),
             is_detached=life.is_detached,
             dialect=self._log.dialect,
+            mode=self._mode(),
             told=self._journal.told(self.run.name) if self._journal else Told(),
         )
+
+    def _mode(self) -> str | None:
+        try:
+            found = mode_of(self.run)
+        except (DocumentError, OSError):
+            # The daemon says so, and goes by what was so before.
+            return None
+        return None if found is None else str(found[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,12 @@ from maxrl_ops import history_schema, record_rows, rewinds
 from maxrl_ops.core.decision import (
     Answered,
     Decision,
+    Declined,
     ForeignControl,
     Hold,
     Input,
     Judged,
+    ModeSet,
     Output,
     Published,
     Superseded,
@@ -142,7 +144,7 @@ class Store:
             raise HistoryError(f"{self._path}: {reason}; see that it can be written") from error
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing; while others gather, a part of theirs."""
         with self._explained():
             if not self._db.in_transaction:
@@ -209,7 +211,7 @@ class Store:
 
     def run(self, name: str, created: str, job_name: str) -> int:
         """The id of that run; a directory made anew under an old name is another run."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute(
                 "INSERT OR IGNORE INTO runs (name, created, job_name) VALUES (?, ?, ?)",
                 (name, created, job_name),
@@ -301,7 +303,7 @@ class Store:
         place: tuple[Cursor, Tally] | None = None,
     ) -> None:
         """Commit events, what they led to, and the place behind them, all or nothing."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             head = self._head(run)
             for each in _stretched(taken):
                 if isinstance(each, Stretch):
@@ -410,6 +412,25 @@ def _follow_fate(db: sqlite3.Connection, run: int, event: Input) -> None:
                 "UPDATE decisions SET fate = 'superseded', because = because || ' (superseded: '"
                 " || ? || ')' WHERE run = ? AND intent = ?",
                 (because, run, intent),
+            )
+        case Declined(intent):
+            db.execute(
+                "UPDATE decisions SET fate = 'declined' WHERE run = ? AND intent = ?",
+                (run, intent),
+            )
+        case ModeSet():
+            db.execute(
+                "INSERT OR IGNORE INTO decisions"
+                " (run, intent, author, iteration, time, evidence, control, because, fate)"
+                " VALUES (?, ?, ?, ?, ?, '{}', ?, '', 'applied')",
+                (
+                    run,
+                    f"mode {event.time}",
+                    event.author,
+                    event.iteration,
+                    event.time,
+                    json.dumps({"mode": event.mode}),
+                ),
             )
         case _:
             pass

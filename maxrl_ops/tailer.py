@@ -197,12 +197,14 @@ class Tailer:
             self.lag = 0
             if self._file is None and not self._begin():
                 return b""
-            assert self._file is not None  # noqa: S101 - it has begun
-            data = self._piece(self._file, limit)
-            if self._file is None:
+            file = self._file
+            assert file is not None  # noqa: S101 - it has begun
+            data = self._piece(file, limit)
+            if self._file is not file:
+                # It was cut: a copy of it comes first, if there is one.
                 continue
-            is_here = here is not None and here[0] == self._file.identity.inode
-            self.lag = self._file.unread + (0 if is_here or here is None else here[1])
+            is_here = here is not None and here[0] == file.identity.inode
+            self.lag = file.unread + (0 if is_here or here is None else here[1])
             if data:
                 return data
             if is_here:

@@ -6,6 +6,7 @@ checkpoint there, and stops on SIGTERM at the next iteration boundary.
 
 import faulthandler
 import fcntl
+import gc
 import os
 import signal
 import sys
@@ -175,4 +176,8 @@ def _help(config: Config, task: Task, stop: _StopFlag) -> ExitCode:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    # What torch has loaded is not worth looking through once more, seconds on a busy machine: the
+    # supervisor waits for our end.
+    gc.freeze()
+    sys.exit(exit_code)

@@ -38,6 +38,7 @@ class Observed:
         told: What the journal tells of the run.
         is_detached: An attached run that a person has ended.
         dialect: The log's format, None while it is not known.
+        mode: The autopilot's, where a person has changed it since the start.
     """
 
     now: datetime
@@ -48,6 +49,7 @@ class Observed:
     told: Told = field(default_factory=Told)
     is_detached: bool = False
     dialect: str | None = None
+    mode: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,7 @@ def take(
         eta_seconds=_eta(history, target) if running else None,
         age_seconds=_age(history, observed),
         phase=_phase(heartbeat, observed.now) if running else None,
-        mode=spec.mode,
+        mode=observed.mode or spec.mode,
         log=spec.log,
         dialect=observed.dialect,
         last_decision=decision_sentence(told.last) if told.last else None,

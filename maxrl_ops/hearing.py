@@ -48,6 +48,15 @@ class Hearing:
         # What mode.json was when it was read last.
         self._mode_stamp: Stamp | None = None
 
+    def has_news(self, state: State, policy: Policy | None) -> bool:
+        """Whether `heard` might give something."""
+        return (
+            self.policy != policy
+            or self.is_frozen() != state.is_frozen
+            or stamp_of(self._run.mode) != self._mode_stamp
+            or any(operator_files.is_declined(self._run, intent) for intent in state.suggested)
+        )
+
     def heard(self, state: State, policy: Policy | None) -> Iterator[Input]:
         """What is not so yet in that state, under that policy (None: none was told yet).
 

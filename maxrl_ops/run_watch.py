@@ -183,8 +183,13 @@ class RunWatch:
 
     @property
     def has_news(self) -> bool:
-        """A tick would find something to do, as far as one look at the log tells."""
-        return self.is_catching_up or bool(self._intended) or self._tailer.has_news
+        """A tick would find something to do, as far as a look at the files tells."""
+        return (
+            self.is_catching_up
+            or bool(self._intended)
+            or self._tailer.has_news
+            or self._hearing.has_news(self.state, self._told)
+        )
 
     # --- One turn ---------------------------------------------------------------------------------
 

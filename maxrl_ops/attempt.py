@@ -277,7 +277,11 @@ def _tail(path: Path, since: int = 0) -> list[str]:
     """The lines of a log's last 64 KiB, none from before `since`; an unreadable log has none."""
     try:
         with path.open("rb") as file:
-            start = max(since, os.fstat(file.fileno()).st_size - _TAIL)
+            size = os.fstat(file.fileno()).st_size
+            if size < since:
+                # Another log has taken the place of that one: all of it came after.
+                since = 0
+            start = max(since, size - _TAIL)
             file.seek(start)
             # Not splitlines: a form feed within a line must not make a second one of it.
             lines = file.read(_TAIL).decode("utf-8", "replace").split("\n")

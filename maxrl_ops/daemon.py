@@ -65,8 +65,9 @@ _STANDSTILL_SECONDS = 15.0
 # What a log is made into refers to nothing in circles: looking for such after each 700 objects
 # took a seventh of the time.
 _COLLECTIONS = (20_000, 50, 100)
-# Of so many runs the series are written as soon as one has changed. For each run beyond them, a
-# run's are left as they are for so much longer: writing them takes longer than reading a block.
+# Of so many runs that go on, the series are written as soon as one has changed. For each beyond
+# them, a run's are left as they are for so much longer: to write them takes longer than to read a
+# block.
 _SHOWN_AT_ONCE = 100
 _SHOWN_AFTER_SECONDS = 0.005
 # How long an ended run's series stay: for a last scrape, and for whoever looks why it failed.
@@ -103,6 +104,7 @@ class _Seen:
             taken in whole, and its series gone; None for any other.
         attached_log: The log of an attached run.
         looked_as: Stamps of all that a look looks at, where nothing but them can change it.
+        is_busy: There may be more of what was looked at last.
     """
 
     run: RunDir
@@ -121,12 +123,15 @@ class _Seen:
     shown_at: float = -math.inf
     is_stale: bool = True
     looked_as: tuple[Stamp | None, ...] | None = None
+    is_busy: bool = False
 
     def is_due(self, now: float, *, is_watched: bool) -> bool:
         """Something may have come, or it is time to look. Asked four times a second, of each run.
 
         An idle daemon does nothing else: a look takes a hundred times as long.
         """
+        if self.is_busy:
+            return True
         if self.looked_as is not None and is_watched:
             # Nobody trains it, and should its log grow all the same, that wakes the loop.
             if now - self.polled_at < _LOOK_SECONDS:
@@ -169,6 +174,7 @@ class Daemon:
         self._list_problem: str | None = None
         self._turned_at = time.monotonic()
         self._is_ready = self._is_watched = False
+        self._going_on = 0
         self._shown: dict[str, Lines] = {}
         self._states: Counter[str] = Counter()
         self._listed_as: Stamp | None = None
@@ -195,7 +201,7 @@ class Daemon:
                 if not woken:
                     break
                 is_busy = self._look_at([self._runs[name] for name in woken if name in self._runs])
-                if len(self._runs) <= _SHOWN_AT_ONCE:
+                if self._going_on <= _SHOWN_AT_ONCE:
                     self._show(has_changed=True)
 
     def turn(self) -> bool:
@@ -205,6 +211,10 @@ class Daemon:
             self._listed_at = now
             has_left = self._list()
             self._on = self._host.look()
+        # Those at rest are of no account, however many a home has gathered.
+        self._going_on = sum(
+            seen.watch is not None and seen.looked_as is None for seen in self._runs.values()
+        )
         due = [s for s in self._runs.values() if s.is_due(now, is_watched=self._is_watched)]
         is_busy = self._look_at(due)
         self._is_ready = self._is_ready or not is_busy
@@ -219,7 +229,8 @@ class Daemon:
         try:
             with self._store.gathering():
                 for seen in runs:
-                    is_busy |= self._look_after(seen)
+                    seen.is_busy = self._look_after(seen)
+                    is_busy |= seen.is_busy
                     # A mark after each run: a thousand slow ones are no standstill.
                     self._mark()
         except HistoryError as error:
@@ -364,7 +375,7 @@ class Daemon:
         made_of = (state, seen.state, watch.lag, stamp_of(watch.run.checkpoints))
         if has_read or made_of != seen.shown_as or not seen.lines:
             seen.is_stale, seen.shown_as = True, made_of
-        after = (len(self._runs) - _SHOWN_AT_ONCE) * _SHOWN_AFTER_SECONDS
+        after = (self._going_on - _SHOWN_AT_ONCE) * _SHOWN_AFTER_SECONDS
         now = time.monotonic()
         if seen.is_stale and now - seen.shown_at >= after:
             seen.lines = lines_of(run_samples(view_of(watch, self._store, state, seen.state)))

@@ -97,19 +97,20 @@ class JournalReader:
     """What the journal tells of each run, read anew at each question.
 
     Attributes:
+        path: history.db.
         problem: Why it could not be read at the last question, in one line; None where it could,
             or where no daemon has ever run.
     """
 
     def __init__(self, path: Path) -> None:
         self.problem: str | None = None
-        self._path = path
+        self.path = path
 
     def told(self, run: str) -> Told:
         """The run's last decision, and the last reason for none."""
         self.problem = None
         try:
-            with Journal(self._path) as journal:
+            with Journal(self.path) as journal:
                 entries = journal.entries(run)
                 return Told(entries[-1] if entries else None, journal.held(run))
         except FileNotFoundError:

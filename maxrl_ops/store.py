@@ -7,14 +7,12 @@ log behind them: a daemon that is killed begins again exactly where its history 
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from heapq import merge
-from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from maxrl_ops import history_schema, record_rows, rewinds
+from maxrl_ops import history_schema, record_rows, rewinds, stored_events
 from maxrl_ops.core.decision import (
     Answered,
     Decision,
@@ -60,6 +58,13 @@ class Tally:
     rotations: int = 0
     lost: int = 0
     truncated: int = 0
+
+
+def place_of(db: sqlite3.Connection, run: int) -> tuple[Cursor, Tally]:
+    """How far a run's log has been taken in."""
+    query = "SELECT inode, fingerprint, offset, tally FROM cursors WHERE run = ?"
+    row = db.execute(query, (run,)).fetchone()
+    return _place_of(*row) if row else (Cursor(), Tally())
 
 
 # What the cursor got last lies in the tally's column, which is JSON: no schema changes for it.
@@ -220,10 +225,7 @@ class Store:
 
     def place(self, run: int) -> tuple[Cursor, Tally]:
         """How far the run's log has been taken in."""
-        row = self._db.execute(
-            "SELECT inode, fingerprint, offset, tally FROM cursors WHERE run = ?", (run,)
-        ).fetchone()
-        return _place_of(*row) if row else (Cursor(), Tally())
+        return place_of(self._db, run)
 
     def last_event(self, run: int) -> int:
         """How many events were taken in: the last one's number, 0 before the first."""
@@ -243,19 +245,7 @@ class Store:
 
     def events(self, run: int, first: int = 1, last: int = record_rows.LAST_SEQ) -> Iterator[Input]:
         """Those numbered so, from 1 on; what only a newer version knows is left out."""
-        records = record_rows.select(self._db, row_id(run, first), row_id(run, last))
-        numbered = ((record_rows.seq_of(row), record) for row, record in records)
-        for _, event in merge(numbered, self._others(run, first, last), key=itemgetter(0)):
-            yield event
-
-    def _others(self, run: int, first: int, last: int) -> Iterator[tuple[int, Input]]:
-        query = (
-            "SELECT seq, kind, body FROM events WHERE run = ? AND seq BETWEEN ? AND ? ORDER BY seq"
-        )
-        with closing(self._db.execute(query, (run, first, last))) as rows:
-            for seq, kind, body in rows:
-                with suppress(ValueError):
-                    yield seq, decode(kind, body)
+        return stored_events.events(self._db, run, first, last)
 
     def intended(self, run: int) -> list[Decision]:
         """Decisions to be published, oldest first."""

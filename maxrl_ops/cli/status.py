@@ -92,12 +92,12 @@ def _footer(daemon: DaemonFile | None, journal: JournalReader, host: Host) -> li
 def _judge(daemon: DaemonFile | None, journal: JournalReader) -> str:
     if journal.problem is not None:
         return f"the journal cannot be read: {journal.problem}"
-    if daemon is None:
-        return _NO_DAEMON
-    said = f"daemon pid {daemon.process.pid}, metrics {daemon.metrics}"
+    said = _NO_DAEMON
+    if daemon is not None:
+        said = f"daemon pid {daemon.process.pid}, metrics {daemon.metrics}"
     if is_frozen(home()):
         said += "; the autopilot is frozen: maxrl-ops unfreeze"
-    if daemon.policy_problem is not None:
+    if daemon is not None and daemon.policy_problem is not None:
         said += f"; the policy stays as it was: {daemon.policy_problem}"
     return said
 

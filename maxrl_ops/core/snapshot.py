@@ -99,6 +99,7 @@ class RunSnapshot:
         rejection: Why the trainer rejected the newest control; None where it did not.
         log: Of an attached run, the log that somebody else's trainer writes.
         dialect: The log's format; None while it is not known.
+        reward_mean: Of the newest iteration.
     """
 
     name: str
@@ -139,6 +140,7 @@ class RunSnapshot:
     rejection: str | None = None
     log: str | None = None
     dialect: str | None = None
+    reward_mean: float | None = None
     skipped_updates: int = 0
     evaluations: tuple[Evaluation, ...] = ()
 
@@ -297,6 +299,7 @@ def _from_history(history: RunHistory) -> dict[str, Any]:
             "reference_correctness": newest.reference_correctness,
             "loss": _finite(newest.loss),
             "correct_reward_mean": _finite(newest.correct_reward_mean),
+            "reward_mean": _finite(newest.reward_mean),
             "last_checkpoint": history.checkpoint,
             "skipped_updates": len(history.skipped_updates),
             "rejection": history.rejection and history.rejection.reason,

@@ -232,6 +232,8 @@ def test_a_frozen_host_changes_nothing_until_it_is_free(
     assert "is frozen, since 20" in capsys.readouterr().out
     assert run(["status", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["daemon"]["frozen"] is True
+    assert run(["status"]) == 0
+    assert "the autopilot is frozen: maxrl-ops unfreeze" in capsys.readouterr().out
     host.turn(30)
     assert not host.events(Decision)
     assert run(["decisions", "one", "--why-not"]) == 0

@@ -110,9 +110,11 @@ class World:
         life = life_of(self.run)
         if not life.supervisor_alive and not life.trainer_alive:
             supervisor.spawn(self.run)
-        before = saved(self.run)
-        wait_until(lambda: saved(self.run) > before, SECONDS, f"a checkpoint after {before}")
+        self.supervisor(), self.trainer()
         wait_until(lambda: self.state().state == "running", SECONDS, "running")
+        # Whole iterations, by which a supervisor that took over knows how long one takes.
+        before = saved(self.run)
+        wait_until(lambda: saved(self.run) > before + 5, SECONDS, f"checkpoints after {before}")
         # The very same that state.json counts.
         state = self.state()
         crashes = state.restarts - state.stalls

@@ -19,14 +19,18 @@ start: install ## Train the shipped model on Rust with MaxRL, and watch it
 test: install system-test ## Run the test suite
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
-torture: install system-test ## Kill trainings and daemons, turn logs, verify a thousand candidates (minutes); make test does a share
-	@PATH="$(CURDIR)/$(BIN):$$PATH" TORTURE_KILLS=50 TORTURE_CANDIDATES=1000 TORTURE_RUNS=20 TORTURE_DAEMON_KILLS=200 TORTURE_TAILER_STEPS=10000 $(BIN)/pytest tests/torture tests/unit/test_autopilot_properties.py
+torture: install system-test ## Kill trainings and daemons, verify a thousand candidates (minutes); make test does a share
+	@PATH="$(CURDIR)/$(BIN):$$PATH" TORTURE_KILLS=50 TORTURE_FAULTS=100 TORTURE_DIRECTORIES=10000 \
+		TORTURE_CANDIDATES=1000 TORTURE_RUNS=20 TORTURE_DAEMON_KILLS=200 TORTURE_TAILER_STEPS=10000 \
+		TORTURE_FUZZ=500 \
+		$(BIN)/pytest tests/torture tests/unit/test_autopilot_properties.py tests/unit/test_dialects.py
 
 bench: install system-bench $(PEERS)/.installed ## Measure ourselves, and beside our peers (an hour)
 	@$(BIN)/python -m benchmarks.start_to_sample
 	@$(BIN)/python -m benchmarks.verifier
 	@$(BIN)/python -m benchmarks.resume
 	@$(BIN)/python -m benchmarks.log_to_store
+	@$(BIN)/python -m benchmarks.thousand_runs
 	@$(BIN)/python -m benchmarks.scrape
 	@$(BIN)/python -m benchmarks.backtest
 	@$(BIN)/python -m benchmarks.objectives

@@ -8,14 +8,17 @@ all of them.
 
 import argparse
 import json
+import math
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +151,7 @@ JOBS: Mapping[str, Job] = {
     ),
     "hackable": Job(
         "Rust, a reward that is blind to tests",
-        ("--use-grpo", "--reward", "guide", "--iterations", "80"),
+        ("--use-grpo", "--reward", "guide", "--iterations", "120"),
         "flagged by REWARD HACKING",
         _is_flagged,
     ),
@@ -311,23 +314,52 @@ def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join([*lines, ""])
 
 
+class Results:
+    """What runs told, kept as each of them ends."""
+
+    def __init__(self) -> None:
+        self.rows = json.loads(_KEPT.read_text()) if _KEPT.exists() else {}
+        self._lock = threading.Lock()
+
+    def keep(self, key: str, row: Mapping[str, Any]) -> None:
+        """Print it, and write the results anew."""
+        with self._lock:
+            self.rows[key] = row
+            sys.stdout.write(json.dumps(row, indent=1) + "\n")
+            sys.stdout.flush()
+            _KEPT.write_text(json.dumps(self.rows, indent=1, sort_keys=True) + "\n")
+            (_RESULTS / "real_runs.md").write_text(_table(self.rows))
+
+
 def main() -> None:
     """Run, print what each run told, and keep it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="+", default=list(JOBS), choices=list(JOBS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--missing", action="store_true", help="only runs without a result")
+    parser.add_argument("--at-once", type=int, default=1, help="so many runs side by side")
+    parser.add_argument("--begin-within", type=float, default=math.inf, help="seconds")
     parser.add_argument("--keep", type=Path, help="a directory for copies of the runs")
     given = parser.parse_args()
-    kept = json.loads(_KEPT.read_text()) if _KEPT.exists() else {}
-    for name in given.only:
-        for seed in given.seeds:
-            begun = time.monotonic()
-            copy = None if given.keep is None else given.keep / f"{name}-{seed}"
-            row = _row(JOBS[name], seed, run(JOBS[name], seed, copy), time.monotonic() - begun)
-            sys.stdout.write(json.dumps(row, indent=1) + "\n")
-            kept[f"{name}-{seed}"] = row
-            _KEPT.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
-            (_RESULTS / "real_runs.md").write_text(_table(kept))
+    results, begun = Results(), time.monotonic()
+    wanted = [(name, seed) for seed in given.seeds for name in given.only]
+    if given.missing:
+        wanted = [each for each in wanted if "{}-{}".format(*each) not in results.rows]
+    if given.at_once > 1:
+        # More threads than cores would wait for each other.
+        os.environ["OMP_NUM_THREADS"] = "1"
+
+    def train(each: tuple[str, int]) -> None:
+        since = time.monotonic()
+        if since - begun > given.begin_within:
+            return
+        name, seed = each
+        key = f"{name}-{seed}"
+        told = run(JOBS[name], seed, None if given.keep is None else given.keep / key)
+        results.keep(key, _row(JOBS[name], seed, told, time.monotonic() - since))
+
+    with ThreadPoolExecutor(given.at_once) as pool:
+        list(pool.map(train, wanted))
 
 
 if __name__ == "__main__":

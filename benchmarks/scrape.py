@@ -3,10 +3,17 @@
 Every run tells all that a run of our trainer may tell. The scrape goes over loopback, through the
 daemon's own server; CPU seconds are the whole process's. "One run changed" is what the loop does
 when an iteration ends: that run's lines are written anew.
+
+Then a real Prometheus, where there is one, scrapes several such daemons every five seconds: what a
+series costs it in memory, and a scrape in CPU.
 """
 
 import gzip
+import shutil
+import socket
 import statistics
+import subprocess
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
@@ -24,6 +31,12 @@ from maxrl_ops.wire.documents import Exit, SupervisorState
 from maxrl_ops.wire.record import Algorithm, Evaluated, IterationRecord, RunStarted
 
 _ROUNDS = 15
+_DAEMONS = 5
+_FIGURES = (
+    "prometheus_tsdb_head_series",
+    "process_resident_memory_bytes",
+    "process_cpu_seconds_total",
+)
 _EXIT = Exit(1, "2026-11-24T00:00:00Z", 1, None, "crashed")
 
 
@@ -128,6 +141,66 @@ def _row(count: int) -> str:
     )
 
 
+def _of_prometheus() -> list[str]:
+    """What so many daemons of a thousand runs cost a Prometheus; nothing where there is none."""
+    if (program := shutil.which("prometheus")) is None:
+        return []
+    views = [_view(f"rust-{number}") for number in range(1000)]
+    exporter = Exporter()
+    runs = {view.name: lines_of(run_samples(view)) for view in views}
+    exporter.show(Scene(runs, {"running": 1000}, 1.7e9, "0"))
+    server = serve(exporter, ("127.0.0.1", 0), lambda: None, lambda: None)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        own = f"127.0.0.1:{free.getsockname()[1]}"
+    with tempfile.TemporaryDirectory() as directory:
+        # Every daemon is the same one, under a label of its own.
+        jobs = [
+            f"  - {{targets: ['127.0.0.1:{server.address[1]}'], labels: {{host: h{number}}}}}"
+            for number in range(_DAEMONS)
+        ]
+        configuration = Path(directory) / "prometheus.yml"
+        text = "scrape_configs:\n- job_name: maxrl-ops\n  scrape_interval: 5s\n  static_configs:\n"
+        configuration.write_text(text + "\n".join(jobs) + "\n")
+        words = [program, f"--config.file={configuration}", f"--web.listen-address={own}"]
+        with subprocess.Popen(
+            [*words, f"--storage.tsdb.path={directory}/data", "--log.level=error"]
+        ) as process:
+            try:
+                return [_sentence(_told_by(f"http://{own}/metrics"))]
+            finally:
+                process.terminate()
+                server.close()
+
+
+def _told_by(url: str) -> dict[str, float]:
+    """Prometheus's own figures: over a minute of scrapes, once all series are known."""
+    deadline, started = time.monotonic() + 180, None
+    while time.monotonic() < deadline:
+        time.sleep(1)
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - on loopback
+                found = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines())
+        except OSError:
+            continue
+        now = {name: float(found[name]) for name in _FIGURES} | {"at": time.monotonic()}
+        if started is None and now["prometheus_tsdb_head_series"] > 59_000 * _DAEMONS:
+            started = now
+        if started is not None and now["at"] - started["at"] > 60:
+            spent = now["process_cpu_seconds_total"] - started["process_cpu_seconds_total"]
+            return now | {"cpu": spent / (now["at"] - started["at"])}
+    raise RuntimeError(f"Prometheus at {url} has not scraped everything in time")
+
+
+def _sentence(told: dict[str, float]) -> str:
+    series, memory = told["prometheus_tsdb_head_series"], told["process_resident_memory_bytes"]
+    scrape = told["cpu"] * 5 / _DAEMONS
+    return (
+        f"A Prometheus that scrapes {_DAEMONS} daemons of a thousand runs each every 5 s: "
+        f"{series:,.0f} series, {memory / 1e9:.2f} GB resident ({memory / series / 1e3:.1f} kB a "
+        f"series), {told['cpu']:.2f} of a core ({scrape * 1e3:.0f} ms of CPU a scrape of a daemon)."
+    )
+
+
 def main() -> None:
     """Measure, print the table, and keep it."""
     rows = [_row(count) for count in (1, 100, 1000)]
@@ -140,6 +213,8 @@ def main() -> None:
             "| runs | series a run | series | size | gzipped | scrape | CPU | one run changed |",
             "|---|---|---|---|---|---|---|---|",
             *rows,
+            "",
+            *_of_prometheus(),
             "",
         ]
     )

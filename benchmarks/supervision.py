@@ -246,7 +246,7 @@ def _stall(how: str) -> tuple[float, bool, bool]:
 
             def is_flagged() -> bool:
                 state = _state(one.run)
-                return state is not None and state.state == "stalled"
+                return state is not None and (state.state == "stalled" or state.stalls > 0)
 
             def is_still() -> bool:
                 nonlocal flagged

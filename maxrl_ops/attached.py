@@ -5,7 +5,8 @@ from pathlib import Path
 
 from maxrl_ops.dialects import BUILT_IN, Past, Reader, load
 from maxrl_ops.dialects.detecting import DetectingReader
-from maxrl_ops.wire.documents import RunSpec
+from maxrl_ops.log_files import look
+from maxrl_ops.wire.documents import Detached, RunSpec
 from maxrl_ops.wire.rundir import DocumentError, RunDir, read_json, replace_json
 
 GUIDE = BUILT_IN[0]
@@ -50,3 +51,23 @@ def open_reader(run: RunDir, spec: RunSpec, past: Past) -> Reader:
 def found_out(reader: Reader) -> str | None:
     """The dialect that a reader has found out; None where it has not, or did not have to."""
     return reader.dialect if isinstance(reader, DetectingReader) else None
+
+
+def still_to_read(run: RunDir, log: Path, here: tuple[int, int]) -> int:
+    """How many bytes of a detached log are the run's still; of a file before its last, any number.
+
+    Args:
+        run: It is detached.
+        log: Its log.
+        here: Inode and offset of what would be read next; 0 and 0 before the first byte.
+
+    Raises:
+        DocumentError: What was written at the end is damaged.
+        OSError: It cannot be read.
+    """
+    end, (inode, offset) = Detached.load(run), here
+    if inode == end.inode:
+        return max(0, end.size - offset)
+    newest = look(log)
+    # The file under the log's name came after the run's last one.
+    return 0 if newest is not None and newest.inode == inode else end.size

@@ -4,6 +4,7 @@ import errno
 import os
 import select
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from maxrl_ops.wire.settings import ATTEMPT_ENV, LOCK_FD_ENV, RUN_DIR_ENV, to_en
 
 _TAIL = 64 * 1024
 _LONGEST_REASON = 500
+# Bytes that are left of a disk on which nothing can be written any more.
+_FULL = 64 * 1024
 _LAST_LINES = 50
 _LONGEST_LINE = 500
 _FAILED = "Run failed: "
@@ -147,9 +150,10 @@ class Attempt:
         os.close(self._pidfd)
         if self._child is None:
             return ending_unseen(self._run, self._log_size)
+        full = _full_disk(self._run)
         code = self._child.wait()
         said = _failure_said(self._run, self._log_size)
-        cause = cause_in(self.last_lines()) if code else None
+        cause = (cause_in(self.last_lines()) or full) if code else None
         if code < 0:
             by_kernel = code == -signal.SIGKILL and not is_ours
             if by_kernel and processes.memory_kills() > self._memory_kills:
@@ -173,6 +177,14 @@ def trainer_command(launch: str = "") -> list[str]:
     if words and Path(words[0]).name in {"torchrun", "accelerate"}:
         return [*words, "-m", "trainer"]
     return [*words, *python]
+
+
+def _full_disk(run: RunDir) -> str | None:
+    """Why a trainer that could not even say it may have ended."""
+    with suppress(OSError):
+        if shutil.disk_usage(run.path).free < _FULL:
+            return "the disk is full"
+    return None
 
 
 def ending_not_started(error: OSError) -> Ending:
@@ -265,7 +277,11 @@ def _tail(path: Path, since: int = 0) -> list[str]:
     """The lines of a log's last 64 KiB, none from before `since`; an unreadable log has none."""
     try:
         with path.open("rb") as file:
-            start = max(since, os.fstat(file.fileno()).st_size - _TAIL)
+            size = os.fstat(file.fileno()).st_size
+            if size < since:
+                # Another log has taken the place of that one: all of it came after.
+                since = 0
+            start = max(since, size - _TAIL)
             file.seek(start)
             # Not splitlines: a form feed within a line must not make a second one of it.
             lines = file.read(_TAIL).decode("utf-8", "replace").split("\n")

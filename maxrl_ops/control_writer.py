@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
-from maxrl_ops.core.in_force import InForce, carried, desired, with_changes
+from maxrl_ops.core.in_force import CONTROLLED, InForce, carried, desired, with_changes
 from maxrl_ops.wire.control import (
     Control,
     RevisionTakenError,
@@ -46,9 +46,17 @@ def lifecycle(run: RunDir) -> str:
 
 
 def change(
-    run: RunDir, in_force: InForce, acknowledged: int, changes: Mapping[str, Any], reason: str
+    run: RunDir,
+    in_force: InForce,
+    acknowledged: int,
+    changes: Mapping[str, Any],
+    reason: str,
+    intent: str | None = None,
 ) -> Control:
-    """Publish an operator's change, `lifecycle` among them, on top of what is wished now.
+    """Publish an operator's change on top of what is wished now.
+
+    `lifecycle` and `restart_from` may be among the changes; `intent` is that of the suggestion
+    which is approved by it.
 
     Raises:
         UnknownStateError: The log does not tell the whole training state.
@@ -64,12 +72,13 @@ def change(
         control = Control(
             revision=highest + 1,
             base_revision=highest,
-            state=with_changes(base, {k: v for k, v in changes.items() if k != "lifecycle"}),
+            state=with_changes(base, {k: v for k, v in changes.items() if k in CONTROLLED}),
             author=operator(),
             reason=reason,
             time=utc_now(),
             lifecycle=str(changes.get("lifecycle", lifecycle(run))),
-            intent=uuid4().hex,
+            intent=intent or uuid4().hex,
+            restart_from=changes.get("restart_from"),
         )
         try:
             publish(run.control, control)

@@ -26,6 +26,7 @@ from maxrl_ops.core.attached import DETACHED, state_of_attached
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.run_state import State
 from maxrl_ops.core.sentence import looking_after
+from maxrl_ops.core.since import SinceError
 from maxrl_ops.core.snapshot import DAMAGED, SUPERVISOR_GONE, state_of
 from maxrl_ops.daemon_file import DaemonFile, running
 from maxrl_ops.exporter import Exporter, Lines, Scene, lines_of
@@ -37,6 +38,7 @@ from maxrl_ops.notify import Notifier, is_service
 from maxrl_ops.operator_files import is_frozen
 from maxrl_ops.own_log import say
 from maxrl_ops.policy_file import PolicyError, PolicyFile
+from maxrl_ops.retention import Limits, Retention
 from maxrl_ops.run_metrics import run_samples
 from maxrl_ops.run_reader import Life, age_of, heartbeat_of, life_of
 from maxrl_ops.run_view import view_of
@@ -63,8 +65,9 @@ _STANDSTILL_SECONDS = 15.0
 # What a log is made into refers to nothing in circles: looking for such after each 700 objects
 # took a seventh of the time.
 _COLLECTIONS = (20_000, 50, 100)
-# Of so many runs the series are written as soon as one has changed. For each run beyond them, a
-# run's are left as they are for so much longer: writing them takes longer than reading a block.
+# Of so many runs that go on, the series are written as soon as one has changed. For each beyond
+# them, a run's are left as they are for so much longer: to write them takes longer than to read a
+# block.
 _SHOWN_AT_ONCE = 100
 _SHOWN_AFTER_SECONDS = 0.005
 # How long an ended run's series stay: for a last scrape, and for whoever looks why it failed.
@@ -138,7 +141,9 @@ class _Seen:
             return True
         if self.done_as is not None:
             return False
-        return self.watch is None or self.is_stale or self.watch.has_news
+        # What has changed but is not shown yet waits for the next look, where there is one soon.
+        is_unshown = self.is_stale and self.looked_as is not None
+        return self.watch is None or is_unshown or self.watch.has_news
 
     @property
     def is_over(self) -> bool:
@@ -156,10 +161,12 @@ class Daemon:
         exporter: Exporter,
         policies: PolicyFile,
         manager: Notifier | None = None,
+        retention: Retention | None = None,
     ) -> None:
         self._home, self._store, self._policies = home, store, policies
         # Why policy.toml as it is now is not in force.
         self.policy_problem: str | None = None
+        self._retention = retention
         self._exporter, self._manager = exporter, manager or Notifier()
         self._host, self._on = Host(home.path), HostView()
         self._runs: dict[str, _Seen] = {}
@@ -167,6 +174,7 @@ class Daemon:
         self._list_problem: str | None = None
         self._turned_at = time.monotonic()
         self._is_ready = self._is_watched = False
+        self._going_on = 0
         self._shown: dict[str, Lines] = {}
         self._states: Counter[str] = Counter()
         self._listed_as: Stamp | None = None
@@ -193,20 +201,26 @@ class Daemon:
                 if not woken:
                     break
                 is_busy = self._look_at([self._runs[name] for name in woken if name in self._runs])
-                if len(self._runs) <= _SHOWN_AT_ONCE:
+                if self._going_on <= _SHOWN_AT_ONCE:
                     self._show(has_changed=True)
 
     def turn(self) -> bool:
         """One piece of every run's log; whether there may be more at once."""
-        now = time.monotonic()
+        now, has_left = time.monotonic(), False
         if now - self._listed_at >= _LOOK_SECONDS:
             self._listed_at = now
-            self._list()
+            has_left = self._list()
             self._on = self._host.look()
+        # Those at rest are of no account, however many a home has gathered.
+        self._going_on = sum(
+            seen.watch is not None and seen.looked_as is None for seen in self._runs.values()
+        )
         due = [s for s in self._runs.values() if s.is_due(now, is_watched=self._is_watched)]
         is_busy = self._look_at(due)
         self._is_ready = self._is_ready or not is_busy
-        self._show(has_changed=bool(due))
+        self._show(has_changed=has_left or bool(due))
+        if self._retention is not None and self._is_ready and self._list_problem is None:
+            self._retention.turn(self._runs.keys())
         return is_busy
 
     def _look_at(self, runs: Sequence[_Seen]) -> bool:
@@ -263,11 +277,12 @@ class Daemon:
 
     # --- Runs -------------------------------------------------------------------------------------
 
-    def _list(self) -> None:
+    def _list(self) -> bool:
+        """See which runs there are; whether one is not there any more."""
         stamp = stamp_of(self._home.runs_dir)
         # A directory that has been at rest for a while: whatever comes or goes later shows in it.
         if stamp is not None and stamp == self._listed_as:
-            return
+            return False
         is_at_rest = stamp is not None and time.time() - stamp.mtime_ns / 1e9 > _LOOK_SECONDS
         self._listed_as = stamp if is_at_rest else None
         try:
@@ -277,12 +292,14 @@ class Daemon:
             if problem != self._list_problem:
                 say(f"daemon: {problem}: looking after the runs known so far")
             self._list_problem = problem
-            return
+            return False
         self._list_problem = None
-        for name in self._runs.keys() - there.keys():
+        gone = self._runs.keys() - there.keys()
+        for name in gone:
             del self._runs[name]
         for name, run in there.items():
             self._runs.setdefault(name, _Seen(run))
+        return bool(gone)
 
     def _look_after(self, seen: _Seen) -> bool:
         """A turn of one run; what is wrong with one does not stop the others."""
@@ -342,20 +359,23 @@ class Daemon:
                 self._is_frozen,
             )
             _look(seen, now)
-        is_busy = seen.watch.tick(is_over=seen.is_over)
-        if (is_busy or has_news) and not seen.watch.is_catching_up:
-            self._describe(seen, seen.watch, is_busy=is_busy)
-        if not is_busy and has_news and _is_past(seen):
+        catches_up = seen.watch.is_catching_up
+        has_read = seen.watch.tick(is_over=seen.is_over)
+        # What has come meanwhile has its own turn: of very many runs some always have something.
+        is_busy = has_read and (catches_up or seen.watch.lag > 0)
+        if (has_read or has_news) and not seen.watch.is_catching_up:
+            self._describe(seen, seen.watch, has_read=has_read)
+        if not has_read and has_news and _is_past(seen):
             seen.done_as, seen.watch, seen.lines = stamps, None, {}
         return is_busy
 
-    def _describe(self, seen: _Seen, watch: RunWatch, *, is_busy: bool) -> None:
+    def _describe(self, seen: _Seen, watch: RunWatch, *, has_read: bool) -> None:
         """Write its series anew where anything has changed; of very many runs, not at once."""
         state = seen.life.state if seen.life else None
         made_of = (state, seen.state, watch.lag, stamp_of(watch.run.checkpoints))
-        if is_busy or made_of != seen.shown_as or not seen.lines:
+        if has_read or made_of != seen.shown_as or not seen.lines:
             seen.is_stale, seen.shown_as = True, made_of
-        after = (len(self._runs) - _SHOWN_AT_ONCE) * _SHOWN_AFTER_SECONDS
+        after = (self._going_on - _SHOWN_AT_ONCE) * _SHOWN_AFTER_SECONDS
         now = time.monotonic()
         if seen.is_stale and now - seen.shown_at >= after:
             seen.lines = lines_of(run_samples(view_of(watch, self._store, state, seen.state)))
@@ -382,7 +402,7 @@ class Daemon:
         if has_changed:
             self._shown = {seen.run.name: seen.lines for seen in self._runs.values() if seen.lines}
             self._states = Counter(str(seen.state) for seen in self._runs.values())
-            self._manager.status(looking_after(self._states, self.not_ready()))
+        self._manager.status(looking_after(self._states, self.not_ready()))
         self._exporter.show(
             Scene(
                 self._shown,
@@ -506,7 +526,7 @@ def main(arguments: list[str]) -> int:
         return _serve_home(home, where, Notifier.take(os.environ, os.getpid()))
     except locks.LockHeldError:
         message, code = _who_runs(home), _IN_USE
-    except (ListenError, PolicyError, HistoryError) as error:
+    except (ListenError, PolicyError, SinceError, HistoryError) as error:
         message = str(error)
         code = _CONFIGURATION_OF_SERVICE if is_service(os.environ) else _CONFIGURATION
     except OSError as error:
@@ -528,10 +548,11 @@ def _serve_home(home: Home, where: Listening, manager: Notifier) -> int:
     policies = PolicyFile.of_home(home.policy)
     gc.freeze()
     gc.set_threshold(*_COLLECTIONS)
+    limits = Limits.of(os.environ)
     store = Store(home.history)
     signals = StopSignals()
     exporter = Exporter()
-    daemon = Daemon(home, store, exporter, policies, manager)
+    daemon = Daemon(home, store, exporter, policies, manager, Retention(store, limits))
     server = _listen(daemon, exporter, where)
     try:
         host, port = server.address

@@ -16,7 +16,8 @@ _ENTRIES = """
         decisions.control, COALESCE(answers.outcome, decisions.fate) AS outcome,
         answers.effective, answers.iteration AS answered_at, decisions.because,
         answers.because AS answer, decisions.id AS position, worth.verdict,
-        worth.iteration AS judged_at, worth.evidence AS judgement, worth.because AS judged_because
+        worth.iteration AS judged_at, worth.evidence AS judgement, worth.because AS judged_because,
+        decisions.intent
     FROM decisions JOIN runs ON runs.id = decisions.run
         LEFT JOIN answers ON answers.run = decisions.run AND answers.revision = decisions.revision
         LEFT JOIN {judgements} AS worth
@@ -27,7 +28,7 @@ _ENTRIES = """
         answers.outcome, answers.effective, answers.iteration, '', answers.because,
         (SELECT MAX(id) FROM decisions
             WHERE decisions.run = answers.run AND decisions.revision < answers.revision),
-        NULL, NULL, NULL, NULL
+        NULL, NULL, NULL, NULL, NULL
     FROM answers JOIN runs ON runs.id = answers.run
     WHERE runs.id IN ({runs}) AND NOT EXISTS (
         SELECT 1 FROM decisions
@@ -37,6 +38,8 @@ _ENTRIES = """
 # A history that no daemon has brought up to this version yet.
 _NO_JUDGEMENTS = """(SELECT NULL AS run, NULL AS revision, NULL AS verdict, NULL AS iteration,
     NULL AS evidence, NULL AS because)"""
+_HOLDS = """SELECT runs.name AS run, iteration, rule, because
+    FROM holds JOIN runs ON runs.id = holds.run WHERE holds.run IN"""
 # A directory made anew under an old name is another run: only the newest is meant.
 _NEWEST = "SELECT MAX(id) FROM runs GROUP BY name"
 _NAMED = "SELECT MAX(id) FROM runs WHERE name = :name"
@@ -76,13 +79,15 @@ class Journal:
             )
             return [_entry(row) for row in self._db.execute(query, {"name": name})]
 
+    def holds(self, name: str | None = None) -> list[Held]:
+        """Why nothing was changed, in one run or in all, each run's in order."""
+        query = f"{_HOLDS} ({_NEWEST if name is None else _NAMED}) ORDER BY run, holds.id"
+        with read_only.explained(self._path):
+            return [Held(*row) for row in self._db.execute(query, {"name": name})]
+
     def held(self, name: str) -> Held | None:
         """What was said last about not changing anything in that run."""
-        query = (
-            "SELECT runs.name AS run, iteration, rule, because FROM holds"  # noqa: S608 - ours
-            f" JOIN runs ON runs.id = holds.run WHERE holds.run IN ({_NAMED})"
-            " ORDER BY holds.id DESC LIMIT 1"
-        )
+        query = f"{_HOLDS} ({_NAMED}) ORDER BY holds.id DESC LIMIT 1"
         with read_only.explained(self._path):
             row = self._db.execute(query, {"name": name}).fetchone()
         return None if row is None else Held(*row)
@@ -92,19 +97,20 @@ class JournalReader:
     """What the journal tells of each run, read anew at each question.
 
     Attributes:
+        path: history.db.
         problem: Why it could not be read at the last question, in one line; None where it could,
             or where no daemon has ever run.
     """
 
     def __init__(self, path: Path) -> None:
         self.problem: str | None = None
-        self._path = path
+        self.path = path
 
     def told(self, run: str) -> Told:
         """The run's last decision, and the last reason for none."""
         self.problem = None
         try:
-            with Journal(self._path) as journal:
+            with Journal(self.path) as journal:
                 entries = journal.entries(run)
                 return Told(entries[-1] if entries else None, journal.held(run))
         except FileNotFoundError:
@@ -132,6 +138,7 @@ def _entry(row: sqlite3.Row) -> Entry:
         because=because,
         judgement=None if row["verdict"] is None else _judgement(row),
         answered_at=row["answered_at"],
+        intent=row["intent"],
     )
 
 

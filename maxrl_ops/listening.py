@@ -114,12 +114,19 @@ def listening(arguments: list[str], env: Mapping[str, str]) -> Listening:
             "TLS takes --tls-cert and --tls-key, and --client-ca on top of both to answer only "
             "clients with a certificate"
         )
-    if not address.is_loopback and not (given.insecure_listen or env.get(INSECURE_LISTEN_ENV)):
+    if not address.is_loopback and not (given.insecure_listen or _allows_insecure(env)):
         raise ListenError(
             f"{address.host} is not loopback, and others can read there what is trained here: give "
             "--tls-cert and --tls-key, with --client-ca for some alone, or --insecure-listen"
         )
     return Listening(address)
+
+
+def _allows_insecure(env: Mapping[str, str]) -> bool:
+    text = env.get(INSECURE_LISTEN_ENV, "")
+    if text.lower() not in {"", "false", "true"}:
+        raise ListenError(f"{INSECURE_LISTEN_ENV}={text!r} is not allowed: give true or false")
+    return text.lower() == "true"
 
 
 def _parser() -> argparse.ArgumentParser:

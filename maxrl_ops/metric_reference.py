@@ -30,7 +30,7 @@ def reference() -> str:
     parts = [_HEAD]
     for prefix, title in _PARTS.items():
         of_part = [metric for name, metric in METRICS.items() if name.startswith(prefix)]
-        parts.append(f"## {title}\n\n| metric | type | labels | |\n|---|---|---|---|\n")
+        parts.append(f"## {title}\n\n| metric | type | unit | labels | |\n|---|---|---|---|---|\n")
         parts[-1] += "".join(_row(metric) for metric in of_part)
     parts.append("## Alerts\n\n| alert | severity | after | fires while |\n|---|---|---|---|\n")
     parts[-1] += "".join(_alert(alert) for alert in ALERTS)
@@ -40,7 +40,7 @@ def reference() -> str:
 def _row(metric: Metric) -> str:
     kind = "gauge (1)" if metric.kind is Kind.STATES else metric.kind.value
     labels = ", ".join(f"`{label}`" for label in metric.all_labels)
-    return f"| `{metric.family}` | {kind} | {labels} | {metric.help} |\n"
+    return f"| `{metric.family}` | {kind} | {metric.unit} | {labels} | {metric.help} |\n"
 
 
 def _alert(alert: Alert) -> str:

@@ -5,19 +5,22 @@ Reading only: a run is never changed, locked or slowed by being looked at.
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from maxrl_ops import processes
-from maxrl_ops.attached import GUIDE, dialect_of, found_out, log_of, open_reader
+from maxrl_ops.attached import GUIDE, log_of
+from maxrl_ops.attached_reader import AttachedReader
 from maxrl_ops.core import snapshot
 from maxrl_ops.core.entry import Told
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.run_state import ENDED
 from maxrl_ops.core.snapshot import Observed, RunSnapshot
-from maxrl_ops.dialects import Past, Reader
 from maxrl_ops.journal import JournalReader
+from maxrl_ops.log_files import RenamingError, rotated
+from maxrl_ops.operator_files import mode_of
 from maxrl_ops.wire import control
 from maxrl_ops.wire.documents import Heartbeat, ProcessIdentity, RunSpec, SupervisorState
 from maxrl_ops.wire.logformat import Parser
@@ -32,28 +35,30 @@ class LogReader:
 
     Attributes:
         history: Everything read so far, folded.
+        dialect: The log's format.
     """
 
-    def __init__(self, run: RunDir, spec: RunSpec | None = None) -> None:
-        """`spec` says where the log is, and whose format it has: by default our own."""
+    dialect = GUIDE
+
+    def __init__(self, run: RunDir) -> None:
         self.history = RunHistory()
-        self._run, self._spec = run, spec
-        self._path = run.log if spec is None else log_of(run, spec)
-        self._parser = self._reader()
+        self._path = run.log
+        self._parser = Parser()
         self._inode = 0
         self._offset = 0
 
     def read(self) -> list[Event]:
         """Fold in what the log has grown by, and return it; a log that is not there is empty.
 
-        A log that was replaced or cut is read again from its beginning.
+        A log that was replaced or cut is read again from its beginning, and what rotation has made
+        of it before comes first.
         """
         events: list[Event] = []
         try:
             with open_regular(self._path) as file:
                 status = os.fstat(file.fileno())
                 if status.st_ino != self._inode or status.st_size < self._offset:
-                    self._restart(status.st_ino)
+                    events += self._restart(status.st_ino)
                 file.seek(self._offset)
                 while data := file.read(_CHUNK):
                     self._offset += len(data)
@@ -66,20 +71,18 @@ class LogReader:
         """Fold in a last block that nothing closes, once nobody writes any more."""
         return self._fold(self._parser.close())
 
-    def _restart(self, inode: int) -> None:
+    def _restart(self, inode: int) -> list[Event]:
         self._inode, self._offset = inode, 0
-        self._parser, self.history = self._reader(), RunHistory()
-
-    def _reader(self) -> Reader:
-        if self._spec is None or not self._spec.is_attached:
-            return Parser()
-        return open_reader(self._run, self._spec, Past())
-
-    @property
-    def dialect(self) -> str | None:
-        """The log's format; None while it is not known."""
-        known = GUIDE if self._spec is None else dialect_of(self._run, self._spec)
-        return known or found_out(self._parser)
+        self._parser, self.history = Parser(), RunHistory()
+        events: list[Event] = []
+        with suppress(RenamingError, OSError):
+            for earlier in rotated(self._path):
+                if earlier.inode == inode:
+                    continue
+                with open_regular(earlier.path) as file:
+                    while data := file.read(_CHUNK):
+                        events += self._fold(self._parser.feed(data))
+        return events
 
     def _fold(self, events: list[Event]) -> list[Event]:
         for event in events:
@@ -106,7 +109,9 @@ class RunReader:
             self.spec = RunSpec.load(run)
         except FileNotFoundError:
             raise DocumentError(f"{run.spec}: there is no such file") from None
-        self._log = LogReader(run, self.spec)
+        self._log: LogReader | AttachedReader = LogReader(run)
+        if self.spec.is_attached:
+            self._log = AttachedReader(run, self.spec, journal.path if journal else None)
         self._journal = journal
 
     @property
@@ -144,8 +149,17 @@ class RunReader:
             log_age=age_of(log_of(self.run, self.spec)),
             is_detached=life.is_detached,
             dialect=self._log.dialect,
+            mode=self._mode(),
             told=self._journal.told(self.run.name) if self._journal else Told(),
         )
+
+    def _mode(self) -> str | None:
+        try:
+            found = mode_of(self.run)
+        except (DocumentError, OSError):
+            # The daemon says so, and goes by what was so before.
+            return None
+        return None if found is None else str(found[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from maxrl_ops import control_writer
-from maxrl_ops.attached import dialect_of, found_out, keep_dialect, log_of, open_reader
+from maxrl_ops.attached import (
+    dialect_of,
+    found_out,
+    keep_dialect,
+    log_of,
+    open_reader,
+    still_to_read,
+)
 from maxrl_ops.core import autopilot
 from maxrl_ops.core.decision import (
     Decision,
@@ -39,7 +46,7 @@ from maxrl_ops.hearing import Hearing, stamp_of
 from maxrl_ops.log_files import RenamingError, rotated
 from maxrl_ops.own_log import say
 from maxrl_ops.store import Store, Stretch, Taken, Tally
-from maxrl_ops.tailer import Chunk, Tailer
+from maxrl_ops.tailer import CHUNK, Chunk, Tailer
 from maxrl_ops.wire import control
 from maxrl_ops.wire.control import Control, RevisionTakenError
 from maxrl_ops.wire.documents import RunSpec, utc_now
@@ -202,15 +209,13 @@ class RunWatch:
         heard = self._hear()
         # An intent of a daemon that was killed comes before anything new.
         published = self._attend_control(self._publish_intended, is_over=is_over)
-        if is_over and self.spec.is_attached:
-            return self._leave() or heard
-        chunk = self._tailer.read()
+        chunk = self._next(is_over=is_over)
         before = self._parsed(len(chunk.data))
         events: list[Event] = []
         if chunk.is_fresh and not chunk.continues:
             events += self._end_file()
         events += self._parser.feed(chunk.data)
-        if is_over and not self._tailer.lag:
+        if is_over and (not chunk.data if self.spec.is_attached else not self._tailer.lag):
             events += self._end_file()
         done = self._parsed().since(before)
         has_news = bool(chunk.data or chunk.lost or events or done.torn)
@@ -220,15 +225,12 @@ class RunWatch:
         published |= self._attend_control(self._answer_control, is_over=is_over)
         return has_news or published or heard
 
-    def _leave(self) -> bool:
-        """A person has detached the log: nothing more of it is read; whether that was news."""
-        before = self._parsed()
-        events = self._end_file()
-        done = self._parsed().since(before)
-        if not (events or done.torn):
-            return False
-        self._take(events, Chunk(b""), done)
-        return True
+    def _next(self, *, is_over: bool) -> Chunk:
+        """The log's next piece; of a detached one, none beyond its end at that time."""
+        if not (is_over and self.spec.is_attached):
+            return self._tailer.read()
+        left = still_to_read(self.run, log_of(self.run, self.spec), self._tailer.here)
+        return self._tailer.read(min(CHUNK, left)) if left else Chunk(b"")
 
     def _parsed(self, to_come: int = 0) -> _Parsed:
         """What has been read so far but for what is pending, and for what is still to come.
@@ -259,7 +261,7 @@ class RunWatch:
         if self._tailer.lag < _LONG and self._told_at is None:
             return
         if self._told_at is None or now - self._told_at >= _TELL_SECONDS or not self._tailer.lag:
-            done = self._tailer.cursor(0).offset
+            done = self._tailer.here[1]
             whole = done + self._tailer.lag
             say(f"{self.run.name}: has read {done >> 20} of {whole >> 20} MiB of its log")
             self._told_at = now if self._tailer.lag else None
@@ -301,12 +303,12 @@ class RunWatch:
         )
         if chunk.data:
             self.last_read = time.time()
-        self._commit(taken)
         if self.dialect is None and (found := found_out(self._parser)) is not None:
-            # Behind the commit: whoever begins in front of it finds it out again.
+            # Before the commit: behind it the lines that told may not come again.
             keep_dialect(self.run, found)
             self.dialect = found
             say(f"{self.run.name}: its log is of the dialect {found}")
+        self._commit(taken)
 
     def _outdated(self, intents: set[str]) -> list[Taken]:
         """Suggestions that nobody can approve any more: other values are in force."""

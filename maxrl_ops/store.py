@@ -7,21 +7,21 @@ log behind them: a daemon that is killed begins again exactly where its history 
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from heapq import merge
-from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from maxrl_ops import history_schema, record_rows, rewinds
+from maxrl_ops import history_schema, record_rows, rewinds, stored_events
 from maxrl_ops.core.decision import (
     Answered,
     Decision,
+    Declined,
     ForeignControl,
     Hold,
     Input,
     Judged,
+    ModeSet,
     Output,
     Published,
     Superseded,
@@ -58,6 +58,13 @@ class Tally:
     rotations: int = 0
     lost: int = 0
     truncated: int = 0
+
+
+def place_of(db: sqlite3.Connection, run: int) -> tuple[Cursor, Tally]:
+    """How far a run's log has been taken in."""
+    query = "SELECT inode, fingerprint, offset, tally FROM cursors WHERE run = ?"
+    row = db.execute(query, (run,)).fetchone()
+    return _place_of(*row) if row else (Cursor(), Tally())
 
 
 # What the cursor got last lies in the tally's column, which is JSON: no schema changes for it.
@@ -142,7 +149,7 @@ class Store:
             raise HistoryError(f"{self._path}: {reason}; see that it can be written") from error
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing; while others gather, a part of theirs."""
         with self._explained():
             if not self._db.in_transaction:
@@ -209,7 +216,7 @@ class Store:
 
     def run(self, name: str, created: str, job_name: str) -> int:
         """The id of that run; a directory made anew under an old name is another run."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute(
                 "INSERT OR IGNORE INTO runs (name, created, job_name) VALUES (?, ?, ?)",
                 (name, created, job_name),
@@ -218,10 +225,7 @@ class Store:
 
     def place(self, run: int) -> tuple[Cursor, Tally]:
         """How far the run's log has been taken in."""
-        row = self._db.execute(
-            "SELECT inode, fingerprint, offset, tally FROM cursors WHERE run = ?", (run,)
-        ).fetchone()
-        return _place_of(*row) if row else (Cursor(), Tally())
+        return place_of(self._db, run)
 
     def last_event(self, run: int) -> int:
         """How many events were taken in: the last one's number, 0 before the first."""
@@ -241,19 +245,7 @@ class Store:
 
     def events(self, run: int, first: int = 1, last: int = record_rows.LAST_SEQ) -> Iterator[Input]:
         """Those numbered so, from 1 on; what only a newer version knows is left out."""
-        records = record_rows.select(self._db, row_id(run, first), row_id(run, last))
-        numbered = ((record_rows.seq_of(row), record) for row, record in records)
-        for _, event in merge(numbered, self._others(run, first, last), key=itemgetter(0)):
-            yield event
-
-    def _others(self, run: int, first: int, last: int) -> Iterator[tuple[int, Input]]:
-        query = (
-            "SELECT seq, kind, body FROM events WHERE run = ? AND seq BETWEEN ? AND ? ORDER BY seq"
-        )
-        with closing(self._db.execute(query, (run, first, last))) as rows:
-            for seq, kind, body in rows:
-                with suppress(ValueError):
-                    yield seq, decode(kind, body)
+        return stored_events.events(self._db, run, first, last)
 
     def intended(self, run: int) -> list[Decision]:
         """Decisions to be published, oldest first."""
@@ -301,7 +293,7 @@ class Store:
         place: tuple[Cursor, Tally] | None = None,
     ) -> None:
         """Commit events, what they led to, and the place behind them, all or nothing."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             head = self._head(run)
             for each in _stretched(taken):
                 if isinstance(each, Stretch):
@@ -410,6 +402,25 @@ def _follow_fate(db: sqlite3.Connection, run: int, event: Input) -> None:
                 "UPDATE decisions SET fate = 'superseded', because = because || ' (superseded: '"
                 " || ? || ')' WHERE run = ? AND intent = ?",
                 (because, run, intent),
+            )
+        case Declined(intent):
+            db.execute(
+                "UPDATE decisions SET fate = 'declined' WHERE run = ? AND intent = ?",
+                (run, intent),
+            )
+        case ModeSet():
+            db.execute(
+                "INSERT OR IGNORE INTO decisions"
+                " (run, intent, author, iteration, time, evidence, control, because, fate)"
+                " VALUES (?, ?, ?, ?, ?, '{}', ?, '', 'applied')",
+                (
+                    run,
+                    f"mode {event.time}",
+                    event.author,
+                    event.iteration,
+                    event.time,
+                    json.dumps({"mode": event.mode}),
+                ),
             )
         case _:
             pass

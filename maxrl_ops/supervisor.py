@@ -411,6 +411,7 @@ class Supervisor:
         while not self._file.is_saved and self._run.path.is_dir() and not self._signals.take():
             select.select([self._signals], [], [], _TICK_SECONDS)
             self._file.save()
+            self._manager.alive()
 
 
 def spawn(run: RunDir) -> int:

@@ -23,7 +23,7 @@ from maxrl_ops import log_files
 from maxrl_ops.log_files import HEAD, LogFile, RenamingError
 from maxrl_ops.wire.rundir import open_regular
 
-_CHUNK = 1024 * 1024
+CHUNK = 1024 * 1024
 # How long a rotated file must have been quiet before it is left.
 _GRACE_SECONDS = 1.0
 # How long it is watched after that, for what came too late.
@@ -145,6 +145,13 @@ class Tailer:
         return self._file.identity.inode if self._file else 0
 
     @property
+    def here(self) -> tuple[int, int]:
+        """Inode and offset of what comes next, as far as it is known; 0 and 0 before the first."""
+        if self._file is not None:
+            return self._file.identity.inode, self._file.offset
+        return self._cursor.inode, self._cursor.offset
+
+    @property
     def has_news(self) -> bool:
         """A read may find something: the log is not as it was when it had been read to its end."""
         settled = self._settled
@@ -167,7 +174,7 @@ class Tailer:
             identity.modified,
         )
 
-    def read(self, limit: int = _CHUNK) -> Chunk:
+    def read(self, limit: int = CHUNK) -> Chunk:
         """What comes next; nothing where there is no file, or it has not grown.
 
         Raises:

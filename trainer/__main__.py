@@ -6,6 +6,7 @@ checkpoint there, and stops on SIGTERM at the next iteration boundary.
 
 import faulthandler
 import fcntl
+import gc
 import os
 import signal
 import sys
@@ -15,12 +16,18 @@ from pathlib import Path
 
 from maxrl_ops.wire.record import RunEnded
 from maxrl_ops.wire.rundir import DIRECTORY_MODE, FILE_MODE, RunDir
-from maxrl_ops.wire.settings import ATTEMPT_ENV, LOCK_FD_ENV, RUN_DIR_ENV, SettingError
+from maxrl_ops.wire.settings import (
+    ATTEMPT_ENV,
+    LOCK_FD_ENV,
+    LOG_BYTES_ENV,
+    RUN_DIR_ENV,
+    SettingError,
+)
 from trainer import before_torch
 from trainer.config import Config, load_config
 from trainer.errors import ExitCode, TrainerError
 from trainer.launched import is_first_process, is_launched
-from trainer.run_log import RunLog
+from trainer.run_log import LONGEST_LOG, RunLog
 from trainer.tasks import close_task
 from trainer.tasks.base import Task
 from trainer.verify.errors import VerifierUnavailable
@@ -46,7 +53,8 @@ def main() -> int:
             return _help(config, task, stop)
         _prepare(run)
         _tell_stacks(run)
-        log = RunLog(run, echo=None if _is_supervised() else os.dup(1))
+        longest = int(os.environ.get(LOG_BYTES_ENV, LONGEST_LOG))
+        log = RunLog(run, None if _is_supervised() else os.dup(1), longest)
     except SettingError as error:
         return _refuse(str(error), ExitCode.USAGE)
     except TrainerError as error:
@@ -175,4 +183,8 @@ def _help(config: Config, task: Task, stop: _StopFlag) -> ExitCode:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    # What torch has loaded is not worth looking through once more, seconds on a busy machine: the
+    # supervisor waits for our end.
+    gc.freeze()
+    sys.exit(exit_code)

@@ -42,6 +42,9 @@ RunOption = Annotated[
 WaitOption = Annotated[
     float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for the trainer's answer.")
 ]
+IntentArgument = Annotated[
+    str | None, typer.Argument(metavar="[INTENT]", help="Which, as `decisions` shows it.")
+]
 
 
 def main() -> NoReturn:
@@ -238,9 +241,57 @@ def logs(
     return run_logs(name, follow=follow, lines=lines)
 
 
-@app.command(epilog="Example: maxrl-ops decisions rust-1")
+@app.command(epilog="Example: maxrl-ops approve rust-1")
+def approve(
+    name: RunName = None,
+    intent: IntentArgument = None,
+    wait: WaitOption = 60.0,
+) -> int:
+    """Let a suggestion of the autopilot's come into force from the next iteration on.
+
+    `decisions` lists them. Without INTENT: the only one that waits.
+    """
+    from maxrl_ops.cli.operating import approve as run_approve  # noqa: PLC0415
+
+    return run_approve(name, intent, wait=wait)
+
+
+@app.command(epilog="Example: maxrl-ops decline rust-1")
+def decline(name: RunName = None, intent: IntentArgument = None) -> int:
+    """Decline a suggestion of the autopilot's; it is not made again.
+
+    Without INTENT: the only one that waits.
+    """
+    from maxrl_ops.cli.operating import decline as run_decline  # noqa: PLC0415
+
+    return run_decline(name, intent)
+
+
+@app.command(epilog="Example: maxrl-ops freeze")
+def freeze() -> int:
+    """Stop the autopilot of the whole host at once: it watches on, and changes nothing.
+
+    What a person changes is not affected.
+    """
+    from maxrl_ops.cli.operating import freeze as run_freeze  # noqa: PLC0415
+
+    return run_freeze()
+
+
+@app.command(epilog="Example: maxrl-ops unfreeze")
+def unfreeze() -> int:
+    """Set the autopilot of the host free again."""
+    from maxrl_ops.cli.operating import unfreeze as run_unfreeze  # noqa: PLC0415
+
+    return run_unfreeze()
+
+
+@app.command(epilog="Example: maxrl-ops decisions rust-1 --why-not")
 def decisions(
     name: RunName = None,
+    why_not: Annotated[
+        bool, typer.Option("--why-not", help="Show what was held instead, and why.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
     """Show what was changed, by whom, why, and what the trainer made of it.
@@ -249,7 +300,7 @@ def decisions(
     """
     from maxrl_ops.cli.decisions import decisions as run_decisions  # noqa: PLC0415
 
-    return run_decisions(name, as_json=as_json)
+    return run_decisions(name, why_not=why_not, as_json=as_json)
 
 
 @app.command(epilog="Example: maxrl-ops policy > policy.toml")
@@ -340,7 +391,8 @@ def set_values(
 ) -> int:
     """Change a running training from its next iteration on.
 
-    Keys: objective, correctness_threshold, weight_temperature, n_samples, learning_rate.
+    Keys: objective, correctness_threshold, weight_temperature, n_samples, learning_rate. Alone:
+    mode=act, suggest, observe or off, which is what the autopilot may do in the run.
     """
     from maxrl_ops.cli.change import set_values as run_set  # noqa: PLC0415
 

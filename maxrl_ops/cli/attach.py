@@ -1,20 +1,21 @@
 """`attach` and `detach`: look at a log that somebody else's trainer writes, and no more."""
 
-import os
 import stat
 import sys
 from pathlib import Path
 
 from maxrl_ops import daemon_process
 from maxrl_ops.attached import log_of
+from maxrl_ops.attached_reader import AttachedReader
 from maxrl_ops.cli import supervising
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
-from maxrl_ops.cli.finding import attached_to, home, named
+from maxrl_ops.cli.finding import attached_log, home, named, told_by
 from maxrl_ops.cli.new_run import check_job, check_name, create_attached
 from maxrl_ops.core.printable import one_line
 from maxrl_ops.dialects import load, names
-from maxrl_ops.run_reader import LogReader, life_of
+from maxrl_ops.log_files import look
+from maxrl_ops.run_reader import life_of
 from maxrl_ops.wire.documents import Detached, RunSpec, utc_now
 from maxrl_ops.wire.rundir import RunDir
 from maxrl_ops.wire.settings import nearest
@@ -28,8 +29,9 @@ def attach(log: str, dialect: str | None, name: str | None, job: str | None) -> 
     if dialect is not None:
         _check_dialect(dialect)
     path = _readable(log)
-    if (other := attached_to(path)) is not None:
-        raise CommandError(f"{path} is attached already, as {other.name}", ExitCode.IN_USE)
+    if (other := told_by(path)) is not None:
+        how = "attached already, as" if attached_log(other) else "looked at already, as the log of"
+        raise CommandError(f"{path} is {how} {other.name}", ExitCode.IN_USE)
     run = create_attached(home(), path, dialect, name, job)
     daemon = daemon_process.ensure(home())
     sys.stdout.write(one_line(f"Attached {path} as {run.name}: {_format(run, path)}.") + "\n")
@@ -53,8 +55,10 @@ def detach(name: str) -> int:
     if life_of(run).has_ended:
         sys.stdout.write(f"{name} is detached already.\n")
         return ExitCode.OK
+    newest = look(log_of(run, spec))
+    end = (newest.inode, newest.size) if newest is not None else (0, 0)
     with supervising.as_owner(home()):
-        Detached(utc_now()).save(run)
+        Detached(utc_now(), *end).save(run)
     sys.stdout.write(f"Detached {name}: {log_of(run, spec)} is not read any more.\n")
     return ExitCode.OK
 
@@ -76,24 +80,36 @@ def _readable(log: str) -> Path:
         CommandError: It is no file that can be read, or its directory is not there.
     """
     path = Path(log).expanduser().absolute()
-    if not path.parent.is_dir():
-        raise CommandError(f"--log={log}: there is no directory {path.parent}", ExitCode.NOT_FOUND)
     try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        return path
+        # As who will read it: the daemon of a service is somebody else.
+        with supervising.as_owner(home()):
+            if not path.parent.is_dir():
+                raise CommandError(
+                    f"--log={log}: there is no directory {path.parent}", ExitCode.NOT_FOUND
+                )
+            if path.exists():
+                _check_file(log, path)
+    except PermissionError as error:
+        raise CommandError(
+            f"--log={log}: {error.filename} may not be read by the user whose daemon would"
+        ) from None
+    return path
+
+
+def _check_file(log: str, path: Path) -> None:
+    mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         kind = "a directory" if stat.S_ISDIR(mode) else "no regular file"
         raise CommandError(f"--log={log} is {kind}: give the file that the trainer writes")
-    if not os.access(path, os.R_OK):
-        raise CommandError(f"--log={log} cannot be read by this user")
-    return path
+    with path.open("rb"):
+        # Whether it can be read is known by that alone.
+        pass
 
 
 def _format(run: RunDir, path: Path) -> str:
     if not path.exists():
         return "it is not there yet, and waited for"
-    reader = LogReader(run, RunSpec.load(run))
+    reader = AttachedReader(run, RunSpec.load(run))
     reader.read()
     if reader.dialect is None:
         return "nothing in it tells its format yet (--dialect says it)"

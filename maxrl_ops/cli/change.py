@@ -35,7 +35,14 @@ def switch(algorithm: str, name: str | None, *, wait: float) -> int:
 
 
 def set_values(pairs: list[str], name: str | None, *, wait: float) -> int:
-    """Change the values that `pairs` (KEY=VALUE) name."""
+    """Change the values that `pairs` (KEY=VALUE) name; `mode` is the autopilot's, not the run's."""
+    modes = [pair for pair in pairs if pair.partition("=")[0].strip() == "mode"]
+    if modes:
+        from maxrl_ops.cli.operating import set_mode  # noqa: PLC0415 - it imports this module
+
+        if len(pairs) > 1:
+            raise CommandError("mode=VALUE stands alone: no control carries it")
+        return set_mode(name, modes[0].partition("=")[2].strip())
     return _change(name, _parsed(pairs), f"set {' '.join(pairs)}", wait=wait)
 
 
@@ -67,7 +74,22 @@ def _parsed(pairs: list[str]) -> dict[str, Any]:
 
 
 def _change(name: str | None, changes: Mapping[str, Any], reason: str, *, wait: float) -> int:
-    run = _meant(name)
+    return publish(to_change(name), changes, reason, wait=wait)
+
+
+def publish(
+    run: RunDir,
+    changes: Mapping[str, Any],
+    reason: str,
+    *,
+    wait: float,
+    intent: str | None = None,
+) -> int:
+    """Publish the changes that change anything, and say what the trainer answers.
+
+    Raises:
+        CommandError: They cannot be, or the trainer rejected them.
+    """
     log = LogReader(run)
     log.read()
     _check_bounds(run, log, changes)
@@ -77,7 +99,7 @@ def _change(name: str | None, changes: Mapping[str, Any], reason: str, *, wait: 
         sys.stdout.write(f"{run.name}: {said}.\n")
         return ExitCode.OK
     try:
-        control = control_writer.change(run, in_force, acknowledged, new, reason)
+        control = control_writer.change(run, in_force, acknowledged, new, reason, intent)
     except RevisionTakenError:
         raise CommandError(
             f"{run.name}: others publish controls all the time, try again", ExitCode.IN_USE
@@ -85,7 +107,7 @@ def _change(name: str | None, changes: Mapping[str, Any], reason: str, *, wait: 
     return _answer(run, log, control, wait)
 
 
-def _meant(name: str | None) -> RunDir:
+def to_change(name: str | None) -> RunDir:
     """The run, which somebody must be training.
 
     Raises:
@@ -136,6 +158,9 @@ def _new(
         raise CommandError(
             f"{run.name} is paused, and saved a checkpoint when it was: nothing to save since"
         )
+    if "restart_from" in changes:
+        # Whatever else is so already: it is gone back for.
+        return dict(changes)
     return {key: value for key, value in changes.items() if before[key] != value}
 
 

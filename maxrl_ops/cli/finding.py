@@ -60,10 +60,14 @@ def is_watched(run: RunDir) -> bool:
     return not run.state.exists() and not run.detached.exists() and attached_log(run) is not None
 
 
-def attached_to(log: Path) -> RunDir | None:
-    """The run that stands for that log already."""
-    runs = (run for run in home().runs() if attached_log(run) == log)
-    return next((run for run in runs if is_watched(run)), None)
+def told_by(log: Path) -> RunDir | None:
+    """The run that the log tells of already: one of ours, or one that it is attached as."""
+    real = os.path.realpath(log)
+    for run in home().runs():
+        attached = attached_log(run)
+        if os.path.realpath(attached or run.log) == real and (not attached or is_watched(run)):
+            return run
+    return None
 
 
 def refuse_attached(run: RunDir) -> None:

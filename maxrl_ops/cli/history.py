@@ -53,17 +53,23 @@ def _found(name: str, since: Since, last: int | None) -> Iterator[dict[str, Any]
     Raises:
         CommandError: There is no such run, or the history cannot be read.
     """
+    found = _read(iterations(home().history, name, since, last))
     try:
-        found = iterations(home().history, name, since, last)
         first = next(found, None)
-    except HistoryError as error:
-        raise CommandError(str(error), ExitCode.BAD) from None
     except (FileNotFoundError, LookupError):
         named(name)
         raise CommandError(
             f"no daemon has read {name} yet: maxrl-ops daemon does", ExitCode.NOT_FOUND
         ) from None
     return iter(()) if first is None else chain((first,), found)
+
+
+def _read(found: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Damage may show at any row."""
+    try:
+        yield from found
+    except HistoryError as error:
+        raise CommandError(str(error), ExitCode.BAD) from None
 
 
 def _print_json(found: Iterator[dict[str, Any]]) -> None:

@@ -21,6 +21,7 @@ from maxrl_ops.core.snapshot import RunSnapshot
 from maxrl_ops.daemon_file import DaemonFile, running
 from maxrl_ops.host import Host
 from maxrl_ops.journal import JournalReader
+from maxrl_ops.operator_files import is_frozen
 from maxrl_ops.run_reader import AllRuns, RunReader, life_of
 from maxrl_ops.wire.rundir import DocumentError, RunDir
 
@@ -75,7 +76,8 @@ def _as_json(
         "running": daemon is not None,
         "pid": daemon and daemon.process.pid,
         "metrics": daemon and daemon.metrics,
-        "frozen": False,
+        "frozen": is_frozen(home()),
+        "policy_problem": daemon and daemon.policy_problem,
         "problem": journal.problem,
     }
     host = Host(home().path).look()
@@ -90,9 +92,14 @@ def _footer(daemon: DaemonFile | None, journal: JournalReader, host: Host) -> li
 def _judge(daemon: DaemonFile | None, journal: JournalReader) -> str:
     if journal.problem is not None:
         return f"the journal cannot be read: {journal.problem}"
-    if daemon is None:
-        return _NO_DAEMON
-    return f"daemon pid {daemon.process.pid}, metrics {daemon.metrics}"
+    said = _NO_DAEMON
+    if daemon is not None:
+        said = f"daemon pid {daemon.process.pid}, metrics {daemon.metrics}"
+    if is_frozen(home()):
+        said += "; the autopilot is frozen: maxrl-ops unfreeze"
+    if daemon is not None and daemon.policy_problem is not None:
+        said += f"; the policy stays as it was: {daemon.policy_problem}"
+    return said
 
 
 def _watch(name: str | None) -> int:

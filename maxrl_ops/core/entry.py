@@ -16,11 +16,12 @@ class Entry:
         by: `rule:LOW`, `uid:1000`, or `unknown` where its control cannot be read.
         control: What it wanted changed.
         outcome: intended, published, applied, rejected, unconfirmed, superseded, suggested or
-            observed.
+            observed, declined.
         effective: What was in force after the trainer's answer; None without one.
         judged: helped, harmed or inconclusive; None while nobody has judged.
         because: Why it was decided, and what the trainer said to it.
         answered_at: The iteration from which the answer holds.
+        intent: By which `approve` and `decline` know it; None for a control that cannot be read.
         judgement: The iteration it was judged at, why, and the figures; of a threshold's change,
             what correctness would be at the old one, too. None while nobody has judged.
     """
@@ -39,6 +40,7 @@ class Entry:
     because: str
     answered_at: int | None = None
     judgement: Mapping[str, Any] | None = None
+    intent: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As `decisions --json` prints it."""
@@ -91,6 +93,8 @@ def decision_sentence(entry: Entry) -> str:  # noqa: PLR0911 - one case an outco
             return f"{who} set {what}{revision}, and the trainer does not answer"
         case "superseded":
             return f"{who} wanted to set {what}{at}, it came too late{why}"
+        case "declined":
+            return f"{who} suggested to set {what}{at}; it was declined"
         case "suggested":
             return f"{who} suggests to set {what}{at}; it waits for approval{why}"
         case "observed":

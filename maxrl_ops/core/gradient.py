@@ -37,11 +37,13 @@ class Gradient:
         value = math.log(norm)
         if len(self.values) >= policy.least_baseline:
             z = self.z = robust_z(value, self.ordered, policy.least_scale)
-            self.spikes.append(z > policy.spike)
-            if len(self.spikes) > policy.spikes_within:
-                self.spikes.popleft()
-            self.spiking = sum(self.spikes)
-            step = max(-policy.drift_clip, min(z, policy.drift_clip)) - policy.drift_slack
+            is_spike = z > policy.spike
+            self.spikes.append(is_spike)
+            self.spiking += is_spike
+            while len(self.spikes) > policy.spikes_within:
+                self.spiking -= self.spikes.popleft()
+            clip = policy.drift_clip
+            step = (-clip if z < -clip else min(z, clip)) - policy.drift_slack
             self.drift = max(0.0, self.drift + step)
         self.values.append(value)
         insort(self.ordered, value)

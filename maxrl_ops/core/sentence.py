@@ -21,7 +21,8 @@ def describe(run: "RunSnapshot") -> str:
     parts = [sentence, run.autopilot]
     if run.log is not None and run.dialect is None and run.state != "waiting":
         parts.append(
-            "Its log's format is not known (yet): attach it again with --dialect if it stays so."
+            "No line so far tells its log's format: if that stays so, detach it and attach it "
+            "again with --dialect."
         )
     # Without a daemon the journal does not tell of it.
     if run.rejection is not None and run.last_decision is None:
@@ -76,19 +77,35 @@ def _because(run: "RunSnapshot") -> str:
 
 
 def _progress(run: "RunSnapshot") -> str:
-    """`MaxRL at iteration 23 of 40: correctness 81%, held-out ...`, without the full stop."""
-    correctness = None if run.correctness is None else f"correctness {run.correctness:.0%}"
-    facts = ", ".join(fact for fact in (correctness, _held_out(run)) if fact)
-    return f"{_who(run)} at {_where(run)}" + (f": {facts}" if facts else "")
+    """`MaxRL at iteration 23 of 40: correctness 81%, held-out ...`, without the full stop.
+
+    A log that tells no correctness may tell a reward.
+    """
+    figure = None
+    if run.correctness is not None:
+        figure = f"correctness {run.correctness:.0%}"
+    elif run.reward_mean is not None:
+        figure = f"mean reward {run.reward_mean:.4g}"
+    facts = ", ".join(fact for fact in (figure, _held_out(run)) if fact)
+    return _of_whom(run, f"at {_where(run)}") + (f": {facts}" if facts else "")
+
+
+def _of_whom(run: "RunSnapshot", words: str) -> str:
+    """`words` behind the algorithm, where the log tells it."""
+    return f"{run.algorithm} {words}" if run.algorithm else words
+
+
+def _begun(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _running(run: "RunSnapshot") -> str:
     if not run.iteration:
         doing = "" if run.phase is None else f": {_PHASES.get(run.phase.name, run.phase.name)}"
         of = "" if run.target_iterations is None else f" of {run.target_iterations}"
-        return f"{_who(run)} before its first iteration{of}{doing}."
+        return _begun(_of_whom(run, f"before its first iteration{of}{doing}."))
     left = "" if run.eta_seconds is None else f"; {duration(run.eta_seconds)} left"
-    return f"{_progress(run)}{left}."
+    return _begun(f"{_progress(run)}{left}.")
 
 
 _PHASES = {"load": "loading the model", "evaluate": "evaluating", "checkpoint": "saving"}
@@ -157,7 +174,7 @@ def _detached(run: "RunSnapshot") -> str:
 
 
 def _unknown(run: "RunSnapshot") -> str:
-    return f"{_progress(run)} ({run.state.replace('_', ' ')})."
+    return _begun(f"{_progress(run)} ({run.state.replace('_', ' ')}).")
 
 
 _WORDS = {

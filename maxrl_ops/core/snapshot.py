@@ -38,6 +38,7 @@ class Observed:
         told: What the journal tells of the run.
         is_detached: An attached run that a person has ended.
         dialect: The log's format, None while it is not known.
+        mode: The autopilot's, where a person has changed it since the start.
     """
 
     now: datetime
@@ -48,6 +49,7 @@ class Observed:
     told: Told = field(default_factory=Told)
     is_detached: bool = False
     dialect: str | None = None
+    mode: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ class RunSnapshot:
         rejection: Why the trainer rejected the newest control; None where it did not.
         log: Of an attached run, the log that somebody else's trainer writes.
         dialect: The log's format; None while it is not known.
+        reward_mean: Of the newest iteration.
     """
 
     name: str
@@ -137,6 +140,7 @@ class RunSnapshot:
     rejection: str | None = None
     log: str | None = None
     dialect: str | None = None
+    reward_mean: float | None = None
     skipped_updates: int = 0
     evaluations: tuple[Evaluation, ...] = ()
 
@@ -195,7 +199,7 @@ def take(
         eta_seconds=_eta(history, target) if running else None,
         age_seconds=_age(history, observed),
         phase=_phase(heartbeat, observed.now) if running else None,
-        mode=spec.mode,
+        mode=observed.mode or spec.mode,
         log=spec.log,
         dialect=observed.dialect,
         last_decision=decision_sentence(told.last) if told.last else None,
@@ -295,6 +299,7 @@ def _from_history(history: RunHistory) -> dict[str, Any]:
             "reference_correctness": newest.reference_correctness,
             "loss": _finite(newest.loss),
             "correct_reward_mean": _finite(newest.correct_reward_mean),
+            "reward_mean": _finite(newest.reward_mean),
             "last_checkpoint": history.checkpoint,
             "skipped_updates": len(history.skipped_updates),
             "rejection": history.rejection and history.rejection.reason,

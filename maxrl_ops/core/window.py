@@ -133,7 +133,11 @@ def measure(rows: Rows, window: Window) -> WindowStats | None:
     if have < window.sizes[0]:
         return None
     newest = sums[-1]
-    effect = _effect(sums, newest, min(window.design_effect_rows, have))
+    effect_rows = min(window.design_effect_rows, have)
+    k, n, s, ss, *_ = sums[have - effect_rows]
+    effect = design_effect_of(
+        effect_rows, newest[0] - k, newest[1] - n, newest[2] - s, newest[3] - ss
+    )
     needed = window.least_effective * effect
     for size in window.sizes:
         if size > have:
@@ -146,10 +150,3 @@ def measure(rows: Rows, window: Window) -> WindowStats | None:
             lower, upper = score_interval(correctness, effective, window.z)
             return WindowStats(size, samples, correctness, effect, effective, lower, upper)
     return None
-
-
-def _effect(sums: Sequence[Sums], newest: Sums, rows: int) -> float:
-    low = sums[-1 - rows]
-    return design_effect_of(
-        rows, newest[0] - low[0], newest[1] - low[1], newest[2] - low[2], newest[3] - low[3]
-    )

@@ -114,13 +114,31 @@ class Detached:
 
     Attributes:
         since: RFC 3339 in UTC.
+        inode: The log's then; 0 where there was none.
+        size: How long it was then: what is beyond that is not the run's.
     """
 
     since: str
+    inode: int = 0
+    size: int = 0
 
     def save(self, run: RunDir) -> None:
         """Write it."""
         replace_json(run.detached, asdict(self))
+
+    @classmethod
+    def load(cls, run: RunDir) -> Self:
+        """Read it.
+
+        Raises:
+            FileNotFoundError: The run is none, or not detached.
+            DocumentError: It is damaged.
+        """
+        raw = read_json(run.detached)
+        inode, size = raw.get("inode", 0), raw.get("size", 0)
+        if not isinstance(inode, int) or not isinstance(size, int):
+            raise DocumentError(f"{run.detached}: inode and size must be numbers")
+        return cls(str(raw.get("since", "")), inode, size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,8 @@ def percent(ratio: float) -> str:
 
 # No digit may be read in two ways: a line of 64 KB of them, which nothing follows that fits, would
 # be tried in all combinations.
-NUM = r"[+-]?(?:\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+|nan|inf)"
+# Rust prints NaN, Python nan.
+NUM = r"[+-]?(?:\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+|(?i:nan|inf))"
 PCT = rf"{NUM}%"
 # As many digits as a 64-bit integer holds; the first ones of a longer number are not it.
 INT = r"\d{1,18}(?!\d)"

@@ -9,7 +9,6 @@ import urllib.request
 from contextlib import closing
 from pathlib import Path
 
-import pytest
 from conftest import Installation
 from waiting import wait_until
 
@@ -28,7 +27,7 @@ def records_of(data: bytes, dialect: str) -> list[IterationRecord]:
 
 
 def metrics(maxrl: Installation) -> str:
-    url = json.loads(maxrl.run("status", "--json"))["daemon"]["metrics"]
+    url = json.loads((maxrl.home / "daemon.json").read_text())["metrics"]
     with urllib.request.urlopen(url, timeout=20) as answer:  # noqa: S310 - the daemon's own
         return str(answer.read().decode())
 
@@ -60,16 +59,19 @@ def test_golden_logs_are_attached_and_shown(maxrl: Installation, tmp_path: Path)
             20,
             f"{golden} is in the metrics",
         )
-        told = maxrl.status(golden)
+    shown = {run["name"]: run for run in json.loads(maxrl.run("status", "--json"))["runs"]}
+    for golden in GOLDEN:
+        dialect, told = golden.partition(".")[0], shown[golden]
+        last = records_of((LOGS / f"{golden}.log").read_bytes(), dialect)[-1]
         assert (told["dialect"], told["mode"], told["job_name"]) == (dialect, "observe", "theirs")
         assert told["log"] == str(tmp_path / f"{golden}.log")
-        assert told["iteration"] == expected.iteration
-        assert told["correctness"] == expected.correctness
+        assert told["iteration"] == last.iteration
+        assert told["correctness"] == last.correctness
+        assert told["reward_mean"] == last.reward_mean
         assert told["state"] in ("running", "finished", "failed")
         # Behind a daemon that was killed nothing comes twice.
     before = {golden: stored(maxrl, golden) for golden in GOLDEN}
-    pid = json.loads(maxrl.run("status", "--json"))["daemon"]["pid"]
-    os.kill(pid, signal.SIGKILL)
+    os.kill(json.loads((maxrl.home / "daemon.json").read_text())["process"]["pid"], signal.SIGKILL)
     with (tmp_path / "trl.log").open("a") as log_file:
         log_file.write("{'loss': '0', 'grad_norm': '9.5', 'reward': '0.5', 'epoch': '99'}\n")
     with maxrl.start_process("daemon") as daemon:
@@ -97,12 +99,20 @@ def test_a_log_that_is_not_there_yet_is_waited_for_and_detached(
     part = next(end for end in ends if len(records_of(data[:end], "verl")) == 2)
     log.write_bytes(data[:part])
     wait_until(lambda: len(stored(maxrl, "train-1")) == 2, 20, "a part of it is read")
-    code, words = maxrl.refused("attach", "--log", str(log))
+    alias = tmp_path / "alias.log"
+    alias.symlink_to(log)
+    code, words = maxrl.refused("attach", "--log", str(alias))
     assert (code, "attached already, as train-1" in words) == (4, True)
     for command in (("set", "n_samples=4", "--run", "train-1"), ("stop", "train-1")):
         code, words = maxrl.refused(*command)
         assert (code, "is attached: it is only looked at" in words) == (2, True)
     assert "step:" in maxrl.run("logs", "train-1")
+    assert "mean reward" in maxrl.status("train-1")["sentence"]
+    told = json.loads(maxrl.run("history", "train-1", "--json", "--since", "2"))
+    assert [each["iteration"] for each in told] == [2]
+    page = tmp_path / "report.html"
+    maxrl.run("report", "train-1", "--to", str(page))
+    assert "train-1" in page.read_text()
     maxrl.run("detach", "train-1")
     # The daemon looks at the state of each run every second.
     wait_until(lambda: 'state="detached"' in metrics(maxrl), 20, "it is seen to be detached")
@@ -117,25 +127,19 @@ def test_a_log_that_is_not_there_yet_is_waited_for_and_detached(
     assert "detached already" in maxrl.run("detach", "train-1")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (("--log", "/nowhere/at/all.log"), 3, "there is no directory /nowhere/at"),
-        (("--log", "/"), 2, "is a directory"),
-        (("--log", "/dev/null"), 2, "no regular file"),
-        (("--log", "x.log", "--dialect", "velr"), 2, "did you mean verl?"),
-        (("--log", "x.log", "--name", "a/b"), 2, "--name='a/b' is not allowed"),
-        ((), 2, "missing option '--log'"),
-    ],
-)
-def test_what_cannot_be_attached_is_said_in_a_line(
-    maxrl: Installation, arguments: tuple[str, ...], code: int, words: str
-) -> None:
-    got, said = maxrl.refused("attach", *arguments)
-    assert (got, words in said) == (code, True), said
-
-
-def test_a_run_of_ours_cannot_be_detached(maxrl: Installation) -> None:
+def test_what_cannot_be_attached_or_detached_is_said_in_a_line(maxrl: Installation) -> None:
     maxrl.run("start", "--name", "ours", "--", "sleep", "60", MAXRL_OPS_NO_DAEMON="1")
-    code, words = maxrl.refused("detach", "ours")
-    assert (code, "maxrl-ops stop ours" in words) == (2, True)
+    ours = str(maxrl.home / "runs" / "ours" / "trainer.log")
+    for arguments, expected, words in (
+        (("attach", "--log", "/nowhere/at/all.log"), 3, "there is no directory /nowhere/at"),
+        (("attach", "--log", "/"), 2, "is a directory"),
+        (("attach", "--log", "/dev/null"), 2, "no regular file"),
+        (("attach", "--log", "x.log", "--dialect", "velr"), 2, "did you mean verl?"),
+        (("attach", "--log", "x.log", "--name", "a/b"), 2, "--name='a/b' is not allowed"),
+        (("attach",), 2, "missing option '--log'"),
+        (("attach", "--log", ours), 4, "looked at already, as the log of ours"),
+        (("detach", "ours"), 2, "maxrl-ops stop ours"),
+        (("detach", "nobody"), 3, "there is no run 'nobody'"),
+    ):
+        code, said = maxrl.refused(*arguments)
+        assert (code, words in said) == (expected, True), said

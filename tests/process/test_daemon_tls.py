@@ -230,18 +230,23 @@ def refused(home: Path, *arguments: str, **env: str) -> str:
 def test_others_are_served_nothing_by_accident(tmp_path: Path, address: str) -> None:
     for words in (
         refused(tmp_path / "home", "--listen", address),
-        refused(tmp_path / "home", MAXRL_OPS_LISTEN=address),
+        refused(tmp_path / "home", MAXRL_OPS_LISTEN=address, MAXRL_OPS_INSECURE_LISTEN="false"),
     ):
         assert "is not loopback" in words
         assert "--tls-cert" in words
         assert "--insecure-listen" in words
 
 
+def test_a_word_that_is_neither_yes_nor_no(tmp_path: Path) -> None:
+    given = {"MAXRL_OPS_LISTEN": "0.0.0.0:0", "MAXRL_OPS_INSECURE_LISTEN": "perhaps"}
+    assert "give true or false" in refused(tmp_path / "home", **given)
+
+
 @pytest.mark.parametrize(
     ("flags", "env"),
     [
         (["--listen", "0.0.0.0:0", "--insecure-listen"], {}),
-        ([], {"MAXRL_OPS_LISTEN": "0.0.0.0:0", "MAXRL_OPS_INSECURE_LISTEN": "1"}),
+        ([], {"MAXRL_OPS_LISTEN": "0.0.0.0:0", "MAXRL_OPS_INSECURE_LISTEN": "true"}),
         (["--listen", "localhost:0"], {}),
         (["--listen", "127.0.0.2:0"], {}),
     ],

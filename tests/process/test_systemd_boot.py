@@ -131,6 +131,15 @@ def test_the_daemons_restart_leaves_the_run_alone(machine: Host) -> None:
     assert (main_pid(machine, RUN), trainer_pid(machine)) == (run, trainer)
 
 
+def test_a_reload_reads_the_policy_again(machine: Host) -> None:
+    daemon = main_pid(machine, DAEMON)
+    machine.run("systemctl", "reload", DAEMON)
+    said = ("journalctl", "--no-pager", "-u", DAEMON)
+    wait_until(lambda: "daemon: policy " in machine.run(*said), 20, "what is in force now")
+    wait_until(lambda: machine.show(DAEMON, "ActiveState") == "active", 20, "a daemon that is up")
+    assert main_pid(machine, DAEMON) == daemon
+
+
 @pytest.mark.parametrize("name", ["KILL", "STOP"])
 def test_a_daemon_that_dies_or_stands_still_is_replaced(machine: Host, name: str) -> None:
     daemon, trainer = main_pid(machine, DAEMON), trainer_pid(machine)
@@ -177,7 +186,7 @@ def test_a_stop_saves_and_a_start_goes_on(machine: Host) -> None:
     saved = machine.run("ls", f"{TINY}/checkpoints").split()
     assert int(saved[-1]) == done[-1]
     assert machine.ask("pgrep", "-f", "-m trainer") == ""
-    assert "suspended with its unit" in machine.maxrl_ops("status", "tiny-1")
+    assert "suspended with its unit" in machine.maxrl_ops("status", "tiny-1", "--json")
     machine.run("systemctl", "start", RUN)
     wait_until(lambda: len(iterations(machine)) > len(done), 60, "a run that goes on")
     _each_once(machine)

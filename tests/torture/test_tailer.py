@@ -1,282 +1,196 @@
-"""Whatever is done to a log, and to the daemon, in whatever order: nothing is lost, or doubled."""
+"""Writing, rotating, cutting, deleting, killing, restarting, in any order: nothing lost or doubled.
+
+TORTURE_TAILER_STEPS says how many actions are tried in all.
+"""
 
 import os
 import shutil
-import tempfile
-import time
-from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from tempfile import mkdtemp
 
-import pytest
-from followed import append, block, told
-from hypothesis import HealthCheck, seed, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    rule,
-    run_state_machine_as_test,
-)
-from scripted import make_run
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from maxrl_ops import run_watch
-from maxrl_ops.core.policy import Policy
-from maxrl_ops.run_watch import RunWatch
-from maxrl_ops.store import Store
-from maxrl_ops.tailer import Chunk, Cursor, Tailer
-from maxrl_ops.wire.documents import RunSpec
+from maxrl_ops.tailer import Cursor, Tailer
 
-pytestmark = pytest.mark.slow
-
-# A share of the torture in every run of the suite; `make torture` sets the whole.
-STEPS = int(os.environ.get("TORTURE_TAILER_STEPS", "1000"))
-SEED = int(os.environ.get("TORTURE_SEED", "1"))
-_STEPS_OF_ONE = 50
-# Where syncing costs nothing: of the history nothing but its contents matters here.
-_MEMORY = Path("/dev/shm")  # noqa: S108
-
-
-class Clock:
-    """That of file times, which passes when a test says so."""
-
-    ahead = 0.0
-
-    @classmethod
-    def now(cls) -> float:
-        return time.time() + cls.ahead
-
-
-class Slow(Tailer):
-    """Reads little at a time, so that there is something unread."""
-
-    def __init__(self, path: Path, cursor: Cursor) -> None:
-        super().__init__(path, cursor, Clock.now)
-
-    def read(self, limit: int = 300) -> Chunk:
-        return super().read(limit)
-
-
-class Done:
-    """How much has been done so far, over all logs."""
-
-    steps = 0
-
-
-class Killed(BaseException):
-    """Stands for kill -9: nothing between catches it."""
-
-
-# What may happen, with what it is given.
-_NEED_A_LOG = {"rename", "rename_under_a_writer", "copy_and_cut", "cut", "delete"}
-_DEEDS = {
-    "write": ["count"],
-    "write_half": ["cut"],
-    "rename": [],
-    "rename_under_a_writer": ["flag"],
-    "copy_and_cut": [],
-    "cut": [],
-    "delete": [],
-    "look": [],
-    "look_at_all": [],
-    "wait": ["seconds"],
-    "kill": ["flag"],
-}
+_STEPS = 50
+_EXAMPLES = max(1, int(os.environ.get("TORTURE_TAILER_STEPS", "1000")) // _STEPS)
+_CHUNK = 64
 
 
 class Log(RuleBasedStateMachine):
-    """A trainer's log, what turns it, and the daemon that reads it."""
+    """A log of numbered lines, what it should have told, and a tailer that is killed at will."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.place = Path(tempfile.mkdtemp())
-        fast = _MEMORY if _MEMORY.is_dir() else None
-        self.history = Path(tempfile.mkdtemp(dir=fast)) / "history.db"
-        self.run = make_run(self.place, mode="off")
-        self.log = self.run.log
-        self.store: Store | None = None
-        self.steps = self.written = 0
-        # Blocks of the file under the log's name; and all that were in one when it was destroyed.
-        self.blocks: list[int] = []
-        self.destroyed: set[int] = set()
-        self.rest = b""
+        self.directory = Path(mkdtemp(prefix="tailer-"))
+        self.path = self.directory / "trainer.log"
+        self.clock = 1_000_000_000
+        self.number = 0
+        # Complete lines in the order in which they were written, and those destroyed unread.
+        self.written: list[bytes] = []
+        self.destroyed: set[bytes] = set()
+        self.destroyed_bytes = 0
+        self.half = b""
+        self.rotations = 0
+        self.got: list[bytes] = []
+        self.buffer = b""
+        self.lost = 0
+        self.tailer = Tailer(self.path, Cursor(), self.now)
 
-    @initialize()
-    def begin(self) -> None:
-        Clock.ahead = 0.0
-        self._start()
+    def now(self) -> float:
+        # Long after every write: no rotated file is waited for.
+        return self.clock + 1_000_000.0
 
-    def _start(self) -> None:
-        self.store = Store(self.history)
-        self.watch = RunWatch(self.run, RunSpec.load(self.run), self.store, Policy())
-        while self.watch.is_catching_up:
-            self.watch.tick(is_over=False)
-
-    # One rule for all: of several, Hypothesis leaves some out, and then nobody writes.
-    @rule(
-        deed=st.sampled_from([*_DEEDS]),
-        count=st.integers(1, 4),
-        cut=st.integers(60, 200),
-        seconds=st.sampled_from([0.5, 2.0, 90.0]),
-        flag=st.booleans(),
-        then=st.integers(0, 2),
-    )
-    def step(self, deed: str, count: int, cut: int, seconds: float, flag: bool, then: int) -> None:
-        """Do something, and write some blocks before anybody looks."""
-        given = {"count": count, "cut": cut, "seconds": seconds, "flag": flag}
-        if self.log.exists() or deed not in _NEED_A_LOG:
-            getattr(self, deed)(*(given[name] for name in _DEEDS[deed]))
-        if then:
-            self.write(then)
-        self.steps += 1
+    def teardown(self) -> None:
+        self.finish_line()
+        for _ in range(200):
+            self.read(many=True)
+        expected = [line for line in self.written if line not in self.destroyed]
+        seen = [line for line in self.got if line not in self.destroyed]
+        assert seen == expected
+        assert len(self.got) == len(set(self.got))
+        assert self.lost <= self.destroyed_bytes
+        shutil.rmtree(self.directory)
 
     # --- The writer -------------------------------------------------------------------------------
 
-    def _next(self) -> bytes:
-        self.written += 1
-        self.blocks.append(self.written)
-        return block(self.written)
+    def append(self, data: bytes) -> None:
+        with self.path.open("ab") as file:
+            file.write(data)
+        self.touch()
 
+    def touch(self) -> None:
+        """Times a second apart: the kernel's own are too coarse for what happens here."""
+        self.clock += 1
+        with suppress(FileNotFoundError):
+            os.utime(self.path, (self.clock, self.clock))
+
+    def next_line(self) -> bytes:
+        self.number += 1
+        return b"line %08d of a log that somebody writes\n" % self.number
+
+    @rule(count=st.integers(1, 5))
     def write(self, count: int) -> None:
-        rest, self.rest = self.rest, b""
-        append(self.log, rest, *(self._next() for _ in range(count)))
+        self.finish_line()
+        for _ in range(count):
+            line = self.next_line()
+            self.append(line)
+            self.written.append(line)
 
-    def write_half(self, cut: int) -> None:
-        """A block whose end comes with the next, in the same file."""
-        rest, data = self.rest, self._next()
-        append(self.log, rest, data[:cut])
-        self.rest = data[cut:]
+    @rule(size=st.integers(1, 20))
+    def write_a_part(self, size: int) -> None:
+        if self.half:
+            return
+        line = self.next_line()
+        self.append(line[:size])
+        self.half = line
 
-    def _turned(self) -> None:
-        """The writer has another file: what it had not finished, it does not finish there."""
-        if self.rest:
-            self.destroyed.add(self.blocks[-1])
-        self.rest, self.blocks = b"", []
+    def finish_line(self) -> None:
+        if not self.half:
+            return
+        line, self.half = self.half, b""
+        there = self.path.read_bytes() if self.path.exists() else b""
+        tail = there.rpartition(b"\n")[2]
+        if tail and line.startswith(tail):
+            self.append(line[len(tail) :])
+            self.written.append(line)
 
-    # --- What is done to the log ------------------------------------------------------------------
+    # --- Those who rotate -------------------------------------------------------------------------
 
     def rename(self) -> None:
-        self._shift()
-        self.log.rename(self._older(1))
-        self._turned()
+        for number in range(self.rotations, 0, -1):
+            old = self.directory / f"trainer.log.{number}"
+            with suppress(FileNotFoundError):
+                old.rename(self.directory / f"trainer.log.{number + 1}")
+        self.path.rename(self.directory / "trainer.log.1")
+        self.rotations += 1
 
-    def rename_under_a_writer(self, flag: bool) -> None:
-        """Who has the file open may write a last block to it."""
-        with self.log.open("ab", buffering=0) as file:
-            self._shift()
-            self.log.rename(self._older(1))
-            if flag:
-                file.write(self.rest + self._next())
-                self.rest = b""
-        self._turned()
+    @precondition(lambda self: self.path.exists() and self.rotations < 20)
+    @rule()
+    def rotate(self) -> None:
+        self.finish_line()
+        self.rename()
 
-    def copy_and_cut(self) -> None:
-        self._shift()
-        shutil.copy(self.log, self._older(1))
-        os.truncate(self.log, 0)
-        self._turned()
+    @precondition(lambda self: self.path.exists() and self.rotations < 20)
+    @rule()
+    def rotate_and_write_and_rotate_again(self) -> None:
+        self.rotate()
+        self.write(2)
+        self.rename()
+        self.write(1)
 
-    def cut(self) -> None:
-        self.destroyed.update(self.blocks)
-        os.truncate(self.log, 0)
-        self._turned()
+    @precondition(lambda self: self.path.exists() and self.path.stat().st_size > 0)
+    @rule()
+    def copy_and_truncate(self) -> None:
+        """As logrotate's copytruncate: a copy, then the file is cut in its place."""
+        self.finish_line()
+        for number in range(self.rotations, 0, -1):
+            old = self.directory / f"trainer.log.{number}"
+            with suppress(FileNotFoundError):
+                old.rename(self.directory / f"trainer.log.{number + 1}")
+        shutil.copy2(self.path, self.directory / "trainer.log.1")
+        self.clock += 1
+        os.utime(self.directory / "trainer.log.1", (self.clock, self.clock))
+        self.rotations += 1
+        os.truncate(self.path, 0)
+        self.touch()
 
+    @precondition(lambda self: self.path.exists())
+    @rule()
+    def truncate(self) -> None:
+        """What nobody has read is gone."""
+        self.finish_line()
+        self.destroy()
+        os.truncate(self.path, 0)
+        self.touch()
+
+    @precondition(lambda self: self.path.exists())
+    @rule()
     def delete(self) -> None:
-        self.destroyed.update(self.blocks)
-        self.log.unlink()
-        self._turned()
+        self.finish_line()
+        self.destroy()
+        self.path.unlink()
 
-    def _older(self, number: int) -> Path:
-        return self.log.with_name(f"{self.log.name}.{number}")
+    def destroy(self) -> None:
+        data = self.path.read_bytes()
+        self.destroyed_bytes += len(data)
+        known = set(self.got)
+        self.destroyed |= {line for line in data.splitlines(keepends=True) if line not in known}
 
-    def _shift(self) -> None:
-        count = 1
-        while self._older(count).exists():
-            count += 1
-        for number in range(count - 1, 0, -1):
-            self._older(number).rename(self._older(number + 1))
+    # --- Those who read ---------------------------------------------------------------------------
 
-    # --- The daemon -------------------------------------------------------------------------------
+    @rule(many=st.booleans())
+    def read(self, many: bool) -> None:
+        for _ in range(50 if many else 1):
+            chunk = self.tailer.read(_CHUNK)
+            self.lost += chunk.lost
+            if chunk.is_fresh and not chunk.continues:
+                self.buffer = b""
+            self.buffer += chunk.data
+            *lines, self.buffer = self.buffer.split(b"\n")
+            self.got += [line + b"\n" for line in lines]
+            if not chunk.data:
+                break
 
-    def look(self) -> None:
-        self.watch.tick(is_over=False)
-
-    def look_at_all(self) -> None:
-        self._look_at_all()
-
-    def wait(self, seconds: float) -> None:
-        Clock.ahead += seconds
-
-    def kill(self, flag: bool) -> None:
-        assert self.store is not None
-        if flag:
-            self._die_in_a_commit()
-        self.store.close()
-        self._start()
-
-    def _die_in_a_commit(self) -> None:
-        def killed(*_: object) -> None:
-            raise Killed
-
-        self.store.take = killed  # type: ignore[method-assign, union-attr]
-        with suppress(Killed):
-            self.watch.tick(is_over=False)
-
-    def _look_at_all(self) -> None:
-        while self.watch.tick(is_over=False):
-            pass
-
-    # --- What must be found -----------------------------------------------------------------------
+    @rule()
+    def kill_and_restart(self) -> None:
+        """The next one begins in front of the line that was not complete."""
+        cursor = self.tailer.cursor(len(self.buffer))
+        self.buffer = b""
+        self.tailer = Tailer(self.path, cursor, self.now)
 
     @invariant()
     def nothing_is_doubled(self) -> None:
-        if self.store is None:
-            return
-        found = Counter(told(self.store, self.run)[0])
-        assert found.total() == len(found), f"twice: {found - Counter(set(found))}"
-        assert set(found) <= set(range(1, self.written + 1))
-
-    def teardown(self) -> None:
-        try:
-            if self.store is not None:
-                self._nothing_is_lost()
-        finally:
-            if self.store is not None:
-                self.store.close()
-            shutil.rmtree(self.place)
-            shutil.rmtree(self.history.parent)
-            Done.steps += self.steps
-
-    def _nothing_is_lost(self) -> None:
-        """But what somebody destroyed; and of that only what had not been seen is not counted."""
-        append(self.log, self.rest, self._next())
-        self.rest = b""
-        for _ in range(3):
-            Clock.ahead += 2.0
-            self._look_at_all()
-        assert self.store is not None
-        self.nothing_is_doubled()
-        found, tally = told(self.store, self.run)
-        missing = set(range(1, self.written + 1)) - set(found)
-        assert missing <= self.destroyed, (sorted(missing - self.destroyed), tally)
+        assert len(self.got) == len(set(self.got))
 
 
-def test_the_log_is_turned_and_the_daemon_killed_in_any_order(
-    monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
-) -> None:
-    monkeypatch.setattr(run_watch, "Tailer", Slow)
-    Done.steps = round_ = 0
-    # Many a log ends after a few steps.
-    while Done.steps < STEPS:
-        round_ += 1
-        checked = settings(
-            max_examples=20,
-            stateful_step_count=_STEPS_OF_ONE,
-            database=None,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        )
-        run_state_machine_as_test(seed(SEED + round_)(Log), settings=checked)  # type: ignore[no-untyped-call]
-    record_property("steps", Done.steps)
+TestLog = Log.TestCase
+TestLog.settings = settings(
+    max_examples=_EXAMPLES,
+    stateful_step_count=_STEPS,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)

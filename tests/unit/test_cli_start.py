@@ -178,6 +178,16 @@ def test_start_returns_when_the_run_is_up_and_says_what_next(place: Place) -> No
     )  # fmt: skip
 
 
+def test_a_stop_of_a_failed_run_acknowledges_it_once(place: Place) -> None:
+    failing = (sys.executable, "-c", "raise SystemExit(78)")
+    assert place.command("start", "--name", "bad", "--", *failing).returncode == 5
+    said = "bad is not running: it has failed already.\n"
+    for also in ("bad: acknowledged; its alerts end.\n", ""):
+        done = place.command("stop", "bad")
+        assert (done.returncode, done.stdout) == (0, said + also)
+    assert (place.home / "runs" / "bad" / "acknowledged").read_text().startswith("uid ")
+
+
 def test_following_without_a_terminal_prints_plain_lines_to_the_end(place: Place) -> None:
     done = place.command("start", "--follow", *place.own_command("3"))
 

@@ -146,7 +146,7 @@ def test_status_json(finished: RunDir, capsys: pytest.CaptureFixture[str]) -> No
     printed = json.loads(capsys.readouterr().out)
 
     nobody = {"running": False, "pid": None, "metrics": None, "frozen": False, "problem": None}
-    assert printed["daemon"] == nobody
+    assert printed["daemon"] == {**nobody, "policy_problem": None}
     (told,) = printed["runs"]
     assert 0 <= printed["host"]["disk_free_bytes"] < printed["host"]["disk_size_bytes"]
     assert (told["name"], told["state"], told["iteration"]) == ("rust-1", "finished", 4)

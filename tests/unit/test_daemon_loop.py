@@ -149,6 +149,41 @@ def test_the_series_of_a_run_whose_supervisor_is_gone_end_and_begin_again(
     assert loop.values("maxrl_train_iteration") == {"one": 4}
 
 
+def test_the_series_of_the_only_run_end_with_its_directory(loop: Loop) -> None:
+    run, _ = begun(loop.home.path)
+    finished(run)
+    loop.turn()
+    assert loop.values("maxrl_train_iteration") == {"one": 3}
+    shutil.rmtree(run.path)
+    loop.turn()
+    assert loop.values("maxrl_train_iteration") == {}
+    assert loop.values("maxrl_ops_runs") == {}
+
+
+def test_the_series_of_a_failed_run_end_once_somebody_has_seen_it(loop: Loop) -> None:
+    run, _ = begun(loop.home.path)
+    SupervisorState("failed", utc_now(), attempt=1, exit_reason="exit code 1").save(run)
+    for _ in range(2):
+        loop.turn()
+        assert loop.values("maxrl_job_state") == {"failed": 1}
+    run.acknowledged.touch()
+    loop.turn()
+    assert loop.values("maxrl_job_state") == {}
+    assert loop.values("maxrl_ops_runs") == {"failed": 1}
+
+
+def test_the_series_of_a_run_that_an_old_one_has_replaced_end(loop: Loop) -> None:
+    run, _ = begun(loop.home.path)
+    finished(run)
+    loop.turn()
+    assert loop.values("maxrl_train_iteration") == {"one": 3}
+    # As a backup is put back: other files under the old name, with the times of then.
+    for path in (run.spec, run.state, run.log):
+        os.utime(path, (0, 0))
+    loop.turn()
+    assert loop.values("maxrl_train_iteration") == {}
+
+
 def test_another_run_in_the_place_of_one_long_over_is_seen(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

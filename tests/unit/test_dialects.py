@@ -4,8 +4,12 @@
 """
 
 import math
+import os
+import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +24,9 @@ from maxrl_ops.event_json import encode
 from maxrl_ops.wire.record import Evaluated, Event, IterationRecord, RunStarted, Unparsed
 
 LOGS = Path(__file__).parents[1] / "golden" / "logs"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "dialects.md"
+# Of each golden log so many mutations; `make torture` makes more.
+FUZZ = int(os.environ.get("TORTURE_FUZZ", "20"))
 NAMES = sorted(path.name for path in LOGS.glob("*.log"))
 
 
@@ -131,7 +138,7 @@ def check(name: str, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=FUZZ, deadline=None)
 @given(changes=mutations)
 def test_a_mutated_golden_log_is_read_the_same_whole_and_byte_by_byte(
     name: str, changes: list[tuple[float, int, bytes]]
@@ -140,7 +147,7 @@ def test_a_mutated_golden_log_is_read_the_same_whole_and_byte_by_byte(
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=FUZZ, deadline=None)
 @given(data=st.binary(max_size=300))
 def test_any_bytes_are_read(name: str, data: bytes) -> None:
     check(name, data)
@@ -187,6 +194,28 @@ def test_steps_that_trl_does_not_number_are_counted_on_behind_what_was_told() ->
     [again] = load("trl").open(past).feed(line.replace(b"2.5625", b"0.0625"))
     assert isinstance(again, IterationRecord)
     assert again.iteration == 1
+
+
+@pytest.mark.parametrize("loss", ["NaN", "nan", "-inf", "Inf"])
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("guide", "Iteration 1/2\n  Correctness: 1/2 (50.0%)\n  Loss: {}\n  [Fair]\n"),
+        ("nanochat_rl", "Iteration 1 Statistics:\n  Loss: {}\n\nIteration 2/3\n"),
+        ("trl", "{{'loss': '{}', 'grad_norm': '1', 'reward': '1', 'epoch': '1'}}\n"),
+        ("verl", "step:1 - actor/pg_loss:{} - critic/rewards/mean:0.5\n"),
+        (
+            "openrlhf",
+            "INFO 08-13 19:25:45 ppo_trainer.py:547] Global step 1: {{'policy_loss': {}}}\n",
+        ),
+        ("jsonl", '{{"step": 1, "loss": "{}"}}\n'),
+    ],
+)
+def test_a_loss_that_is_not_finite_is_a_figure(name: str, line: str, loss: str) -> None:
+    events = told(load(name).open(Past()), [line.format(loss).encode()])
+    [record] = [event for event in events if isinstance(event, IterationRecord)]
+    assert record.loss is not None
+    assert repr(record.loss) == repr(float(loss))
 
 
 def test_a_csv_whose_iterations_start_again_is_a_new_attempt() -> None:
@@ -273,6 +302,22 @@ def test_an_error_in_another_packages_dialect_is_one_line_with_its_name() -> Non
     data = (LOGS / "verl.log").read_bytes()
     well = load_added("theirs", "test_dialects:WELL")
     assert as_lines(told(well.open(Past()), [data])) == golden_lines("verl.log")
+
+
+def test_the_documented_dialect_reads_what_it_is_documented_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    [source] = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.S)
+    module = ModuleType("documented")
+    exec(source, module.__dict__)  # noqa: S102 - of our own documentation
+    monkeypatch.setitem(sys.modules, "documented", module)
+    mine = load_added("mine", "documented:DIALECT")
+    lines = b"loading\nit 12 score 0.5\n"
+    assert mine.tells("it 12 score 0.5")
+    for pieces in ([lines], bytewise(lines)):
+        [record] = told(mine.open(Past()), pieces)
+        assert isinstance(record, IterationRecord)
+        assert (record.iteration, record.reward_mean) == (12, 0.5)
 
 
 if __name__ == "__main__":

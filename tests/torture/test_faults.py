@@ -1,0 +1,382 @@
+"""A real training under a real supervisor and a real daemon, and everything that can befall them.
+
+One run lives through all of it, and at its end every iteration is there once: in the log as folded,
+and in the history. Two things are not as in the field. A log that cannot be written is made so by
+RLIMIT_FSIZE of the living trainer: write(2) fails, if with EFBIG instead of EIO. And what a service
+manager does for a supervisor that died together with its trainer, this test does.
+"""
+
+import os
+import re
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from waiting import wait_until
+
+from maxrl_ops import daemon_file, processes, supervisor
+from maxrl_ops.run_reader import LogReader, life_of
+from maxrl_ops.settings import Home
+from maxrl_ops.wire import checkpoints
+from maxrl_ops.wire.documents import ProcessIdentity, RunSpec, SupervisorState
+from maxrl_ops.wire.rundir import RunDir
+from maxrl_ops.wire.settings import Value
+
+pytestmark = pytest.mark.slow
+
+# A share of the torture in every run of the suite; `make torture` sets the whole.
+SHARE = int(os.environ.get("TORTURE_FAULTS", "5"))
+DIRECTORIES = int(os.environ.get("TORTURE_DIRECTORIES", "300"))
+CLIENTS = 200
+SECONDS = 60
+ENV = {
+    "MAXRL_OPS_LISTEN": "127.0.0.1:0",
+    "MAXRL_OPS_BACKOFF_SCALE": "0.1",
+    "MAXRL_OPS_STALL_SECONDS": "8",
+    "MAXRL_OPS_STALL_GRACE_SECONDS": "1",
+    "MAXRL_OPS_STOP_GRACE_SECONDS": "60",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@dataclass
+class World:
+    """A home with one run, and who looks after it."""
+
+    home: Home
+    run: RunDir
+    daemons: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+
+    def start_daemon(self) -> None:
+        with (self.home.path / "daemon.words").open("ab") as words:
+            self.daemons.append(
+                subprocess.Popen(
+                    [sys.executable, "-P", "-m", "maxrl_ops.daemon"],
+                    env={**os.environ, "MAXRL_OPS_HOME": str(self.home.path)},
+                    stdin=subprocess.DEVNULL,
+                    stderr=words,
+                )
+            )
+
+    @property
+    def words(self) -> str:
+        return (self.home.path / "daemon.words").read_text()
+
+    def get(self, path: str = "/metrics") -> str:
+        found = wait_until(lambda: daemon_file.running(self.home), SECONDS, "a daemon")
+        url = found.metrics.replace("/metrics", path)
+        with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 - the daemon's own
+            return str(answer.read().decode())
+
+    def sees(self, pattern: str) -> bool:
+        """Whether the metrics say so; False also while nobody serves them."""
+        with suppress(OSError):
+            return re.search(pattern, self.get(), re.M) is not None
+        return False
+
+    def state(self) -> SupervisorState:
+        return SupervisorState.load(self.run)
+
+    def trainer(self) -> ProcessIdentity:
+        def living() -> ProcessIdentity | None:
+            one = self.state().trainer
+            return one if one is not None and processes.is_alive(one) else None
+
+        return wait_until(living, SECONDS, "a trainer")
+
+    def supervisor(self) -> ProcessIdentity:
+        def living() -> ProcessIdentity | None:
+            one = self.state().supervisor
+            return one if one is not None and processes.is_alive(one) else None
+
+        return wait_until(living, SECONDS, "a supervisor")
+
+    def daemon(self) -> ProcessIdentity:
+        found = wait_until(lambda: daemon_file.running(self.home), SECONDS, "a daemon")
+        return found.process
+
+    def trains_on(self) -> None:
+        """Wait until something new is saved, and everybody there and well."""
+        life = life_of(self.run)
+        if not life.supervisor_alive and not life.trainer_alive:
+            supervisor.spawn(self.run)
+        before = saved(self.run)
+        wait_until(lambda: saved(self.run) > before, SECONDS, f"a checkpoint after {before}")
+        wait_until(lambda: self.state().state == "running", SECONDS, "running")
+        # The very same that state.json counts.
+        state = self.state()
+        crashes = state.restarts - state.stalls
+        said = rf'^maxrl_job_restarts_total{{.*reason="crash".*}} {crashes}\.0$'
+        wait_until(lambda: self.sees(said), SECONDS, f"{crashes} crashes in the metrics")
+
+    def is_counted(self, before: SupervisorState) -> bool:
+        now = self.state()
+        return now.restarts == before.restarts + 1 and now.attempt == before.attempt + 1
+
+
+def saved(run: RunDir) -> int:
+    found = checkpoints.newest(run)
+    return -1 if found is None else found.iteration
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    yield from _world(tmp_path / "home", monkeypatch)
+
+
+def _world(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    for name in list(os.environ):
+        if name.startswith(("MAXRL_", "USE_MAXRL")):
+            monkeypatch.delenv(name)
+    for name, value in ENV.items():
+        monkeypatch.setenv(name, value)
+    home = Home(path)
+    run = home.run("one")
+    run.control.mkdir(parents=True)
+    settings: dict[str, Value] = {
+        "task": "arithmetic",
+        "iterations": 1_000_000,
+        "prompts_per_iteration": 2,
+        "n_samples": 4,
+        "checkpoint_every": 5,
+        "evaluate_every": 0,
+        "evaluation_prompts": 2,
+        "seed": 5,
+    }
+    RunSpec("one", "arithmetic", settings, (), "2026-11-25T12:00:00Z", mode="observe").save(run)
+    here = World(home, run)
+    supervisor.spawn(run)
+    wait_until(run.state.exists, SECONDS, "a supervisor")
+    here.start_daemon()
+    yield here
+    for one in (here.state().supervisor, here.state().trainer):
+        if one is not None:
+            processes.send_signal(one, signal.SIGKILL)
+    if (trainer := here.state().trainer) is not None:
+        processes.signal_group(trainer, signal.SIGKILL)
+    for process in here.daemons:
+        process.kill()
+        process.wait()
+
+
+# --- What can befall them -------------------------------------------------------------------------
+
+
+def send(number: int, *whom: str) -> Callable[[World], None]:
+    """A signal that ends some of them, or makes them stand still for a while."""
+
+    def fault(world: World) -> None:
+        victims = [getattr(world, name)() for name in whom]
+        before = world.state()
+        for victim in victims:
+            processes.send_signal(victim, number)
+        if number == signal.SIGSTOP:
+            _outlive_a_standstill(world, before, dict(zip(whom, victims, strict=True)))
+            return
+        if "daemon" in whom:
+            world.daemons[-1].wait()
+            world.start_daemon()
+        if set(whom) == {"trainer", "supervisor"}:
+            gone = r'^maxrl_job_state{.*state="supervisor_gone".*} 1\.0$'
+            wait_until(lambda: world.sees(gone), SECONDS, "nobody's run in the metrics")
+            supervisor.spawn(world.run)
+        if "trainer" in whom:
+            wait_until(lambda: world.is_counted(before), SECONDS, "one restart")
+            exits = world.state().exits
+            assert exits[-1].attempt == before.attempt
+        if "supervisor" in whom:
+            wait_until(lambda: world.state().supervisor != before.supervisor, 60, "another")
+
+    fault.__name__ = f"{signal.Signals(number).name} of {' and '.join(whom)}"
+    return fault
+
+
+def _outlive_a_standstill(
+    world: World, before: SupervisorState, victims: dict[str, ProcessIdentity]
+) -> None:
+    if "trainer" in victims and "supervisor" not in victims:
+        wait_until(lambda: world.state().stalls == before.stalls + 1, SECONDS, "a stall")
+        wait_until(lambda: world.is_counted(before), SECONDS, "one restart")
+        assert "stalled" in world.state().exits[-1].reason
+    elif "trainer" not in victims:
+        # What they do not do, nobody has lost.
+        reached = saved(world.run)
+        wait_until(lambda: saved(world.run) > reached, SECONDS, "training goes on")
+    for victim in victims.values():
+        processes.send_signal(victim, signal.SIGCONT)
+
+
+def the_log_cannot_be_written(world: World) -> None:
+    before = world.state()
+    size = world.run.log.stat().st_size
+    resource.prlimit(world.trainer().pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    wait_until(lambda: world.is_counted(before), SECONDS, "one restart")
+    # It has nowhere to say why.
+    assert world.state().exits[-1].code == 1
+
+
+def a_control_is_half_written(world: World) -> None:
+    revision = len(list(world.run.control.iterdir())) + 1
+    (world.run.control / f"{revision:06d}.json").write_text('{"revision": 1, "obj')
+    told = f"\nControl {revision} rejected: unreadable"
+    wait_until(lambda: told in world.run.log.read_text(), SECONDS, "the rejection")
+    said = rf"^maxrl_job_acknowledged_revision{{.*}} {revision}\.0$"
+    wait_until(lambda: world.sees(said), SECONDS, "the answer in the metrics")
+
+
+def the_history_is_locked(world: World) -> None:
+    with closing(sqlite3.connect(world.home.history, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        reached = saved(world.run)
+        wait_until(lambda: saved(world.run) > reached + 5, SECONDS, "training goes on")
+        other.execute("ROLLBACK")
+
+
+def the_history_is_damaged(world: World) -> None:
+    processes.send_signal(world.daemon(), signal.SIGKILL)
+    world.daemons[-1].wait()
+    for name in ("history.db-wal", "history.db-shm"):
+        (world.home.path / name).unlink(missing_ok=True)
+    with world.home.history.open("r+b") as file:
+        file.write(b"not a database at all")
+    world.start_daemon()
+    assert world.daemons[-1].wait(timeout=SECONDS) == 2
+    assert "history.db" in world.words.splitlines()[-1]
+    # What it says a person is to do.
+    world.home.history.rename(world.home.path / "damaged.db")
+    world.start_daemon()
+
+
+def many_ask_for_metrics(world: World) -> None:
+    # Not the first moment of a daemon.
+    wait_until(lambda: world.sees("^maxrl_job_state"), SECONDS, "metrics")
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        texts = list(pool.map(lambda _: world.get(), range(CLIENTS)))
+    assert all('run="one"' in text for text in texts)
+    assert world.get("/healthz")
+
+
+PAIRS = (
+    ("trainer",),
+    ("supervisor",),
+    ("daemon",),
+    ("trainer", "supervisor"),
+    ("trainer", "daemon"),
+    ("supervisor", "daemon"),
+)
+# The most telling first: these are what every run of the suite goes through.
+FAULTS: tuple[Callable[[World], None], ...] = (
+    send(signal.SIGKILL, "trainer", "supervisor"),
+    the_log_cannot_be_written,
+    a_control_is_half_written,
+    many_ask_for_metrics,
+    the_history_is_damaged,
+    the_history_is_locked,
+    *(send(signal.SIGKILL, *whom) for whom in PAIRS if whom != ("trainer", "supervisor")),
+    *(send(signal.SIGSEGV, *whom) for whom in PAIRS),
+    *(send(signal.SIGSTOP, *whom) for whom in PAIRS),
+)
+
+
+def test_nothing_is_lost_whatever_befalls_whom(world: World) -> None:
+    wait_until(lambda: saved(world.run) > 0, SECONDS, "the first checkpoint")
+    for fault in FAULTS[:SHARE]:
+        print(fault.__name__, flush=True)
+        fault(world)
+        world.trains_on()
+    assert_nothing_is_lost(world)
+
+
+def assert_nothing_is_lost(world: World) -> None:
+    """Stopped, it has each iteration once: in the log as folded, and in the history."""
+    processes.send_signal(world.supervisor(), signal.SIGTERM)
+    wait_until(lambda: world.state().state == "stopped", SECONDS, "the stop")
+    reader = LogReader(world.run)
+    reader.read()
+    reader.close()
+    told = [row.iteration for row in reader.history.iterations]
+    assert told == list(range(1, told[-1] + 1))
+    assert told[-1] == saved(world.run)
+    assert "Traceback" not in world.words
+
+    def stored() -> list[int]:
+        with closing(sqlite3.connect(f"file:{world.home.history}?mode=ro", uri=True)) as db:
+            rows = db.execute(
+                "SELECT iteration FROM iterations WHERE run = 'one' AND NOT superseded ORDER BY 1"
+            )
+            return [row[0] for row in rows]
+
+    wait_until(lambda: stored() == told, SECONDS, "the history tells the same")
+    wait_until(lambda: world.sees(r'^maxrl_job_state{.*state="stopped".*} 1\.0$'), 60, "its end")
+
+
+def mount(*words: str) -> None:
+    subprocess.run(["mount", *words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A home on a small disk of its own."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    try:
+        mount("-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk))
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("only root mounts a small disk")
+    try:
+        yield from _world(disk / "home", monkeypatch)
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.skipif(len(FAULTS) > SHARE, reason="a part of make torture")
+def test_a_full_disk(small: World) -> None:
+    wait_until(lambda: saved(small.run) > 0, SECONDS, "the first checkpoint")
+    filler, before = small.home.path / "filler", small.state()
+    with filler.open("wb") as file, suppress(OSError):
+        while True:
+            file.write(b"\0" * 65536)
+            file.flush()
+    # It may be that not even state.json can tell: the process does.
+    trainer = before.trainer
+    assert trainer is not None
+    pid = trainer.pid
+    wait_until(lambda: processes.identity_of(pid, even_zombie=True) is None, SECONDS, "the crash")
+    filler.unlink()
+    small.trains_on()
+    assert small.state().restarts > before.restarts
+    reasons = [exit_.reason for exit_ in small.state().exits]
+    assert any("disk is full" in reason or "No space" in reason for reason in reasons), reasons
+    assert_nothing_is_lost(small)
+
+
+def test_many_run_directories(world: World) -> None:
+    """Old runs by the thousand cost a daemon that starts neither its metrics nor a living run."""
+    wait_until(lambda: saved(world.run) > 0, SECONDS, "the first checkpoint")
+    processes.send_signal(world.daemon(), signal.SIGTERM)
+    world.daemons[-1].wait(timeout=SECONDS)
+    log = world.run.log.read_bytes()[:20_000]
+    for number in range(DIRECTORIES):
+        old = world.home.run(f"old-{number}")
+        old.control.mkdir(parents=True)
+        RunSpec(old.name, "old", {}, (), "2026-11-20T12:00:00Z").save(old)
+        SupervisorState("finished", "2026-11-20T13:00:00Z", attempt=1).save(old)
+        old.log.write_bytes(log)
+    began = time.monotonic()
+    world.start_daemon()
+    wait_until(lambda: world.sees(r'^maxrl_job_state{.*run="one".*} 1\.0$'), 300, "the living run")
+    print(f"{DIRECTORIES} directories: {time.monotonic() - began:.1f} s")
+    total = rf"^maxrl_ops_runs{{state=\"finished\"}} {DIRECTORIES}\.0$"
+    wait_until(lambda: world.sees(total), 300, "every old run in the metrics")
+    world.trains_on()
+    assert_nothing_is_lost(world)

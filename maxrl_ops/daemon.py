@@ -8,7 +8,6 @@ torch nor typer.
 import errno
 import faulthandler
 import gc
-import math
 import os
 import sys
 import time
@@ -16,18 +15,13 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from pathlib import Path
+from dataclasses import replace
 
-from maxrl_ops import __version__, detached, locks, processes, supervisor, systemd
+from maxrl_ops import __version__, detached, locks, processes
 from maxrl_ops.attached import log_of
-from maxrl_ops.core.attached import DETACHED, state_of_attached
-from maxrl_ops.core.run_history import RunHistory
-from maxrl_ops.core.run_state import State
 from maxrl_ops.core.sentence import looking_after
 from maxrl_ops.core.since import SinceError
-from maxrl_ops.core.snapshot import DAMAGED, SUPERVISOR_GONE, state_of
+from maxrl_ops.core.snapshot import DAMAGED
 from maxrl_ops.daemon_file import DaemonFile, running
 from maxrl_ops.exporter import Exporter, Lines, Scene, lines_of
 from maxrl_ops.hearing import Stamp, stamp_of
@@ -40,26 +34,31 @@ from maxrl_ops.own_log import say
 from maxrl_ops.policy_file import PolicyError, PolicyFile
 from maxrl_ops.retention import Limits, Retention
 from maxrl_ops.run_metrics import run_samples
-from maxrl_ops.run_reader import Life, age_of, heartbeat_of, life_of
 from maxrl_ops.run_view import view_of
 from maxrl_ops.run_watch import RunWatch
+from maxrl_ops.seen_run import (
+    LOOK_SECONDS,
+    SeenRun,
+    all_stamps_of,
+    in_one_line,
+    is_at_rest,
+    is_past,
+    look,
+    revive,
+    spec_of,
+    stamps_of,
+)
 from maxrl_ops.settings import Home
 from maxrl_ops.stop_signals import StopSignals
 from maxrl_ops.store import HistoryError, LostError, Store
-from maxrl_ops.systemd_files import RUN_UNIT
 from maxrl_ops.wakes import Wakes
 from maxrl_ops.wire.documents import RunSpec, utc_now
 from maxrl_ops.wire.rundir import DocumentError, RunDir, make_directories
 from maxrl_ops.wire.settings import NO_WATCH_ENV
 
 _TICK_SECONDS = 0.25
-# How often the list of runs, and the state of each, is looked at again; of one that nobody trains.
-_LOOK_SECONDS = 1.0
-_REST_SECONDS = 5.0
 # After an error: a full disk is not asked four times a second.
 _RETRY_SECONDS = 5.0
-# Between two supervisors spawned for one run, where the first did not come up.
-_REVIVE_SECONDS = 30.0
 # How long the loop may stand still before /healthz says so.
 _STANDSTILL_SECONDS = 15.0
 # What a log is made into refers to nothing in circles: looking for such after each 700 objects
@@ -70,85 +69,9 @@ _COLLECTIONS = (20_000, 50, 100)
 # block.
 _SHOWN_AT_ONCE = 100
 _SHOWN_AFTER_SECONDS = 0.005
-# How long an ended run's series stay: for a last scrape, and for whoever looks why it failed.
-_GRACE_SECONDS = {
-    State.FINISHED: 3600.0,
-    State.STOPPED: 3600.0,
-    State.FAILED: 86_400.0,
-    SUPERVISOR_GONE: 86_400.0,
-    DETACHED: 3600.0,
-}
 _OK, _CONFIGURATION, _IN_USE, _NOT_UP = 0, 2, 4, 5
 # EX_CONFIG of sysexits.h: systemd does not start us again until a person has.
 _CONFIGURATION_OF_SERVICE = 78
-
-
-@dataclass(slots=True)
-class _Seen:
-    """A run as of the last looks.
-
-    Attributes:
-        watch: None while it cannot be loaded, or need not be.
-        problem: Why it cannot, as said last.
-        retry_at: Not before this (monotonic seconds).
-        life: Of its supervisor and trainer.
-        state: What `status` calls it.
-        looked_at: When these were read (monotonic seconds).
-        polled_at: When its log was looked at last while it was at rest (monotonic seconds).
-        revived_at: When its supervisor was spawned anew last (monotonic seconds).
-        lines: Its series.
-        shown_as: What they were made of, beside its log and history.
-        shown_at: When they were written (monotonic seconds).
-        is_stale: Something has changed since.
-        done_as: Stamps of run.json and state.json, and of an attached log, of a run that is over,
-            taken in whole, and its series gone; None for any other.
-        attached_log: The log of an attached run.
-        looked_as: Stamps of all that a look looks at, where nothing but them can change it.
-        is_busy: There may be more of what was looked at last.
-    """
-
-    run: RunDir
-    watch: RunWatch | None = None
-    problem: str | None = None
-    retry_at: float = 0.0
-    life: Life | None = None
-    state: str = State.STARTING
-    looked_at: float = -_LOOK_SECONDS
-    polled_at: float = -_LOOK_SECONDS
-    revived_at: float = -math.inf
-    done_as: tuple[Stamp | None, ...] | None = None
-    attached_log: Path | None = None
-    lines: Lines = field(default_factory=dict)
-    shown_as: object = None
-    shown_at: float = -math.inf
-    is_stale: bool = True
-    looked_as: tuple[Stamp | None, ...] | None = None
-    is_busy: bool = False
-
-    def is_due(self, now: float, *, is_watched: bool) -> bool:
-        """Something may have come, or it is time to look. Asked four times a second, of each run.
-
-        An idle daemon does nothing else: a look takes a hundred times as long.
-        """
-        if self.is_busy:
-            return True
-        if self.looked_as is not None and is_watched:
-            # Nobody trains it, and should its log grow all the same, that wakes the loop.
-            if now - self.polled_at < _LOOK_SECONDS:
-                return False
-            self.polled_at = now
-        if now - self.looked_at >= (_LOOK_SECONDS if self.looked_as is None else _REST_SECONDS):
-            return True
-        if self.done_as is not None:
-            return False
-        # What has changed but is not shown yet waits for the next look, where there is one soon.
-        is_unshown = self.is_stale and self.looked_as is not None
-        return self.watch is None or is_unshown or self.watch.has_news
-
-    @property
-    def is_over(self) -> bool:
-        """Nobody writes its log any more."""
-        return self.life is not None and self.life.has_ended
 
 
 class Daemon:
@@ -169,8 +92,8 @@ class Daemon:
         self._retention = retention
         self._exporter, self._manager = exporter, manager or Notifier()
         self._host, self._on = Host(home.path), HostView()
-        self._runs: dict[str, _Seen] = {}
-        self._listed_at = -_LOOK_SECONDS
+        self._runs: dict[str, SeenRun] = {}
+        self._listed_at = -LOOK_SECONDS
         self._list_problem: str | None = None
         self._turned_at = time.monotonic()
         self._is_ready = self._is_watched = False
@@ -207,7 +130,7 @@ class Daemon:
     def turn(self) -> bool:
         """One piece of every run's log; whether there may be more at once."""
         now, has_left = time.monotonic(), False
-        if now - self._listed_at >= _LOOK_SECONDS:
+        if now - self._listed_at >= LOOK_SECONDS:
             self._listed_at = now
             has_left = self._list()
             self._on = self._host.look()
@@ -223,7 +146,7 @@ class Daemon:
             self._retention.turn(self._runs.keys())
         return is_busy
 
-    def _look_at(self, runs: Sequence[_Seen]) -> bool:
+    def _look_at(self, runs: Sequence[SeenRun]) -> bool:
         """One piece of those runs' logs, in one transaction; whether there may be more at once."""
         is_busy = False
         try:
@@ -246,7 +169,7 @@ class Daemon:
         try:
             self._policies = PolicyFile.of_home(self._home.policy)
         except (PolicyError, OSError) as error:
-            self.policy_problem = _in_one_line(error)
+            self.policy_problem = in_one_line(error)
             say(f"daemon: the policy stays as it was: {self.policy_problem}")
             return
         self.policy_problem = None
@@ -283,12 +206,12 @@ class Daemon:
         # A directory that has been at rest for a while: whatever comes or goes later shows in it.
         if stamp is not None and stamp == self._listed_as:
             return False
-        is_at_rest = stamp is not None and time.time() - stamp.mtime_ns / 1e9 > _LOOK_SECONDS
+        is_at_rest = stamp is not None and time.time() - stamp.mtime_ns / 1e9 > LOOK_SECONDS
         self._listed_as = stamp if is_at_rest else None
         try:
             there = {run.name: run for run in self._home.runs()}
         except OSError as error:
-            problem = _in_one_line(error)
+            problem = in_one_line(error)
             if problem != self._list_problem:
                 say(f"daemon: {problem}: looking after the runs known so far")
             self._list_problem = problem
@@ -298,10 +221,10 @@ class Daemon:
         for name in gone:
             del self._runs[name]
         for name, run in there.items():
-            self._runs.setdefault(name, _Seen(run))
+            self._runs.setdefault(name, SeenRun(run))
         return bool(gone)
 
-    def _look_after(self, seen: _Seen) -> bool:
+    def _look_after(self, seen: SeenRun) -> bool:
         """A turn of one run; what is wrong with one does not stop the others."""
         now = time.monotonic()
         if now < seen.retry_at:
@@ -314,7 +237,7 @@ class Daemon:
             self._set_back(seen, str(error))
         except (DocumentError, OSError) as error:
             seen.state = DAMAGED
-            self._set_back(seen, _in_one_line(error))
+            self._set_back(seen, in_one_line(error))
         except Exception as error:  # noqa: BLE001 - a bug one log wakes must not blind us for all
             problem = f"internal error ({type(error).__name__}), see the lines above"
             if problem != seen.problem:
@@ -327,28 +250,28 @@ class Daemon:
             return is_busy
         return False
 
-    def _turn_of(self, seen: _Seen, now: float) -> bool:
-        has_news = now - seen.looked_at >= _LOOK_SECONDS
-        if has_news and seen.looked_as is not None and seen.looked_as == _all_stamps(seen):
+    def _turn_of(self, seen: SeenRun, now: float) -> bool:
+        has_news = now - seen.looked_at >= LOOK_SECONDS
+        if has_news and seen.looked_as is not None and seen.looked_as == all_stamps_of(seen):
             seen.looked_at = now
-            if seen.watch is not None and not seen.watch.has_news and not _is_past(seen):
+            if seen.watch is not None and not seen.watch.has_news and not is_past(seen):
                 return False
         if seen.done_as is not None:
-            if not has_news or seen.done_as == _stamps(seen):
+            if not has_news or seen.done_as == stamps_of(seen):
                 return False
             # Another run stands under its name, or a supervisor took it up again.
             seen.done_as = None
         if seen.watch is not None and seen.watch.is_replaced():
             seen.watch, seen.lines, has_news = None, {}, True
-        stamps = _stamps(seen) if has_news or seen.watch is None else ()
+        stamps = stamps_of(seen) if has_news or seen.watch is None else ()
         if has_news:
-            looked_as = _all_stamps(seen)
-            _look(seen, now)
-            _revive(seen, now)
-            seen.looked_as = looked_as if _is_at_rest(seen) else None
+            looked_as = all_stamps_of(seen)
+            look(seen, now)
+            revive(seen, now)
+            seen.looked_as = looked_as if is_at_rest(seen) else None
         if seen.watch is None:
-            spec = _spec_of(seen.run)
-            if _is_past(seen) and self._has_taken_in(seen.run, spec):
+            spec = spec_of(seen.run)
+            if is_past(seen) and self._has_taken_in(seen.run, spec):
                 seen.done_as = stamps
                 return False
             seen.watch = RunWatch(
@@ -358,18 +281,18 @@ class Daemon:
                 self._policies.for_run(seen.run.name),
                 self._is_frozen,
             )
-            _look(seen, now)
+            look(seen, now)
         catches_up = seen.watch.is_catching_up
         has_read = seen.watch.tick(is_over=seen.is_over)
         # What has come meanwhile has its own turn: of very many runs some always have something.
         is_busy = has_read and (catches_up or seen.watch.lag > 0)
         if (has_read or has_news) and not seen.watch.is_catching_up:
             self._describe(seen, seen.watch, has_read=has_read)
-        if not has_read and has_news and _is_past(seen):
+        if not has_read and has_news and is_past(seen):
             seen.done_as, seen.watch, seen.lines = stamps, None, {}
         return is_busy
 
-    def _describe(self, seen: _Seen, watch: RunWatch, *, has_read: bool) -> None:
+    def _describe(self, seen: SeenRun, watch: RunWatch, *, has_read: bool) -> None:
         """Write its series anew where anything has changed; of very many runs, not at once."""
         state = seen.life.state if seen.life else None
         made_of = (state, seen.state, watch.lag, stamp_of(watch.run.checkpoints))
@@ -389,7 +312,7 @@ class Daemon:
         log = log_of(run, spec)
         return log.exists() and place.offset >= log.stat().st_size
 
-    def _set_back(self, seen: _Seen, problem: str) -> None:
+    def _set_back(self, seen: SeenRun, problem: str) -> None:
         """Forget what is in memory, which may be ahead of the history, and try again later."""
         if problem != seen.problem:
             say(f"{seen.run.name}: {problem}")
@@ -416,99 +339,6 @@ class Daemon:
         )
 
 
-def _spec_of(run: RunDir) -> RunSpec:
-    try:
-        return RunSpec.load(run)
-    except FileNotFoundError:
-        raise DocumentError(f"{run.spec}: there is no such file") from None
-
-
-def _look(seen: _Seen, now: float) -> None:
-    """See what the run is doing."""
-    seen.life, seen.looked_at = life_of(seen.run), now
-    spec = _spec_of(seen.run)
-    if spec.is_attached:
-        seen.attached_log = log_of(seen.run, spec)
-        history = seen.watch.history if seen.watch is not None else RunHistory()
-        age = age_of(seen.attached_log)
-        seen.state = state_of_attached(history, age, is_detached=seen.life.is_detached)
-        return
-    seen.state = state_of(
-        spec.created,
-        seen.life.state,
-        heartbeat_of(seen.run),
-        datetime.now(UTC),
-        is_watched=seen.life.supervisor_alive,
-    )
-
-
-def _revive(seen: _Seen, now: float) -> None:
-    """Give a trainer that lives on without its supervisor another one, which adopts it.
-
-    Only a trainer of ours: a supervisor of another user's could neither signal it nor write.
-    """
-    life = seen.life
-    if life is None or life.has_ended or life.supervisor_alive or not life.trainer_alive:
-        return
-    is_due = now - seen.revived_at >= _REVIVE_SECONDS
-    if not is_due or seen.run.state.stat().st_uid != os.getuid():
-        return
-    trainer = None if life.state is None else life.state.trainer
-    if trainer is not None and systemd.holds(seen.run, trainer.pid):
-        # Its unit starts another supervisor.
-        return
-    is_first, seen.revived_at = math.isinf(seen.revived_at), now
-    if is_service(os.environ):
-        # One of ours would end with us, and could reach no GPU.
-        if is_first:
-            unit = RUN_UNIT.format(seen.run.name)
-            say(f"{seen.run.name}: its supervisor is dead, its trainer lives: start {unit}")
-        return
-    try:
-        pid = supervisor.spawn(seen.run)
-    except OSError as error:
-        say(f"{seen.run.name}: its supervisor is dead, and no other came up: {_in_one_line(error)}")
-        return
-    say(f"{seen.run.name}: its supervisor is dead, its trainer lives: pid {pid} adopts it")
-
-
-def _stamps(seen: _Seen) -> tuple[Stamp | None, ...]:
-    run = seen.run
-    own = stamp_of(run.spec), stamp_of(run.detached) or stamp_of(run.state)
-    return own if seen.attached_log is None else (*own, stamp_of(seen.attached_log))
-
-
-def _all_stamps(seen: _Seen) -> tuple[Stamp | None, ...]:
-    run = seen.run
-    return (*_stamps(seen), *map(stamp_of, (run.heartbeat, run.control, run.checkpoints)))
-
-
-def _is_at_rest(seen: _Seen) -> bool:
-    """Only its files can change what there is to say of it: nobody trains, and no time runs."""
-    if seen.attached_log is not None or seen.life is None or seen.life.is_active:
-        return False
-    return seen.state in _GRACE_SECONDS and not _is_past(seen)
-
-
-def _is_past(seen: _Seen) -> bool:
-    """The run has been over, or nobody's, for so long that nobody scrapes it any more."""
-    if seen.state not in _GRACE_SECONDS or (seen.life is not None and seen.life.trainer_alive):
-        return False
-    run = seen.run
-    if seen.state == State.FAILED and run.acknowledged.exists():
-        return True
-    told = (run.spec, run.state, run.detached, seen.attached_log or run.log)
-    stamps = [stamp for path in told if (stamp := stamp_of(path))]
-    newest = max((stamp.mtime_ns for stamp in stamps), default=0)
-    return time.time() - newest / 1e9 > _GRACE_SECONDS[seen.state]
-
-
-def _in_one_line(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return f"{error.filename or 'the run'}: {error.strerror or error}"
-    return str(error)
-
-
 # --- From the command line ------------------------------------------------------------------------
 
 
@@ -530,7 +360,7 @@ def main(arguments: list[str]) -> int:
         message = str(error)
         code = _CONFIGURATION_OF_SERVICE if is_service(os.environ) else _CONFIGURATION
     except OSError as error:
-        message, code = _in_one_line(error), _NOT_UP
+        message, code = in_one_line(error), _NOT_UP
         if error.errno == errno.EADDRINUSE:
             code = _IN_USE
     say(f"daemon: {message}")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from scripted import ScriptedTrainer, make_run
 
-from maxrl_ops import daemon, run_watch
+from maxrl_ops import daemon, run_watch, seen_run
 from maxrl_ops.daemon import Daemon
 from maxrl_ops.exporter import Exporter
 from maxrl_ops.policy_file import PolicyFile
@@ -69,7 +69,7 @@ def test_a_run_long_over_is_not_folded_again(
     trainer.begin()
     trainer.step(3)
     SupervisorState("finished", "2026-01-01T00:00:00Z", attempt=1).save(run)
-    monkeypatch.setitem(daemon._GRACE_SECONDS, "finished", -1.0)
+    monkeypatch.setitem(seen_run.GRACE_SECONDS, "finished", -1.0)
     store = Store(tmp_path / "history.db")
     first = Daemon(Home(tmp_path), store, Exporter(), PolicyFile())
     while first.turn():

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from scripted import ScriptedTrainer, make_run
 
-from maxrl_ops import daemon, processes, run_watch
+from maxrl_ops import daemon, processes, run_watch, seen_run
 from maxrl_ops.daemon import Daemon
 from maxrl_ops.exporter import Exporter
 from maxrl_ops.journal import JournalReader
@@ -189,7 +189,7 @@ def test_another_run_in_the_place_of_one_long_over_is_seen(
 ) -> None:
     run, _ = begun(loop.home.path)
     finished(run)
-    monkeypatch.setitem(daemon._GRACE_SECONDS, "finished", -1.0)
+    monkeypatch.setitem(seen_run.GRACE_SECONDS, "finished", -1.0)
     loop.turn()
     loop.turn()
     assert loop.values("maxrl_train_iteration") == {}

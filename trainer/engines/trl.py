@@ -1,11 +1,10 @@
 """Our objectives, log and control for Hugging Face TRL's GRPOTrainer.
 
 What TRL makes of a reward is its advantage: the reward less the mean of its group. So a group's
-rewards are replaced by N times the coefficients of our objective (`loss = -sum(c_i l_i)`): what TRL
-then trains on is our weight less its group's mean, which is a baseline and, over the group's draws,
-changes no gradient in expectation but by the factor that a mean of N own samples brings. GRPO's
-advantages have the mean 0 and stay as they are. Since the transform is looked up for each batch,
-the same run goes from one objective to another at any step.
+rewards are replaced by N times the coefficients of our objective, and what TRL then trains on is
+our weight less its group's mean, a baseline: docs/engines.md says what that does to each objective.
+Since the transform is looked up for each batch, the same run goes from one objective to another at
+any step.
 
 GRPOTrainer must be given `scale_rewards="none"`: everything else would divide by a spread again.
 """
@@ -16,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean, pstdev
@@ -33,19 +32,18 @@ from maxrl_ops.wire.documents import utc_now
 from maxrl_ops.wire.record import Event, IterationRecord, RunEnded, RunStarted, UpdateSkipped
 from maxrl_ops.wire.rundir import DIRECTORY_MODE, RunDir
 from maxrl_ops.wire.settings import ATTEMPT_ENV, LOCK_FD_ENV, RUN_DIR_ENV, from_environment
-from trainer.batch import Group, Sample, coefficients_of, describe, scored
+from trainer.batch import Group, Sample, describe, scored
 from trainer.config import resolve_objective
 from trainer.control_port import ControlPort, HandOver
 from trainer.engines.foreign_checkpoints import announce, forget_gone
+from trainer.engines.shaping import RewardScale, graded, prompt_of, shaped_rewards, text_of
 from trainer.errors import TrainerError
 from trainer.objectives import OBJECTIVES
-from trainer.reward import Reward
 from trainer.run_log import RunLog
 from trainer.sampler import Completion
 from trainer.samples_file import append_samples
 from trainer.stopwatch import Stopwatch
-from trainer.tasks.base import Prompt, Scale
-from trainer.verdict import Verdict
+from trainer.tasks.base import Scale
 
 _PAUSE_POLL_SECONDS = 0.25
 _FIXED = {"n_samples": "TRL's dataloader is made for the number it started with; restart the run"}
@@ -54,21 +52,6 @@ _NO_WAY_BACK = {"restart_from": "nobody here starts the trainer again"}
 RewardFunction = Callable[..., list[float | None]]
 # Of the rows of one process: a sample each, in their order.
 Judge = Callable[[Sequence[Completion], Mapping[str, Any]], list[Sample]]
-
-
-@dataclass(frozen=True, slots=True)
-class RewardScale:
-    """What a reward function of one's own calls correct; see trainer.tasks.base.Scale."""
-
-    reference_threshold: float
-    threshold_bounds: tuple[float, float]
-    reward_grid: tuple[float, ...]
-
-    @classmethod
-    def around(cls, threshold: float, bounds: tuple[float, float] | None = None) -> "RewardScale":
-        """A scale with that threshold; what a control may ask for is `bounds`, or only that."""
-        low, high = bounds or (threshold, threshold)
-        return cls(threshold, (low, high), tuple(sorted({low, threshold, high})))
 
 
 class EngineCallback(TrainerCallback):
@@ -412,7 +395,7 @@ def objective_reward(reward: RewardFunction, maxrl: EngineCallback) -> RewardFun
 
     def judge(completions: Sequence[Completion], called_with: Mapping[str, Any]) -> list[Sample]:
         given = reward(**called_with)
-        return [_graded(c, value) for c, value in zip(completions, given, strict=True)]
+        return [graded(c, value) for c, value in zip(completions, given, strict=True)]
 
     return shaped(judge, maxrl, getattr(reward, "__name__", "reward"))
 
@@ -429,7 +412,7 @@ def shaped(judge: Judge, maxrl: EngineCallback, name: str) -> RewardFunction:
             strict=True,
         )
         completions = [
-            Completion(_prompt(_text(prompt)), (), tuple(ids), _text(completion))
+            Completion(prompt_of(text_of(prompt)), (), tuple(ids), text_of(completion))
             for prompt, completion, ids in rows
         ]
         return maxrl.transform(judge(completions, called_with))
@@ -437,33 +420,6 @@ def shaped(judge: Judge, maxrl: EngineCallback, name: str) -> RewardFunction:
     # TRL logs a reward function's figures under its name.
     shaped_reward.__name__ = name
     return shaped_reward
-
-
-def shaped_rewards(group: Group, state: TrainingState) -> list[float | None]:
-    """N times the objective's coefficients of a group's scored samples, None for the others.
-
-    Zeros, and so no advantage, where the group carries no signal.
-    """
-    members = scored(group)
-    coefficients = coefficients_of(members, state, state.weight_temperature)
-    values = iter(coefficients or (0.0,) * len(members))
-    return [None if s.reward is None else len(members) * next(values) for s in group]
-
-
-def _graded(completion: Completion, reward: float | None) -> Sample:
-    if reward is None or reward != reward:  # noqa: PLR0124 - NaN
-        return Sample(completion, Verdict(parsed=True, unscored="no reward"), None)
-    value = float(reward)
-    return Sample(completion, Verdict(parsed=True, score=value), Reward({"own": value}))
-
-
-def _text(said: Any) -> str:
-    """A prompt or completion as text: of a conversation, what was said last."""
-    return str(said if isinstance(said, str) else said[-1]["content"])
-
-
-def _prompt(text: str) -> Prompt:
-    return Prompt(id=text[:200], family="", text=text, tests=())
 
 
 # --- TRL's figures --------------------------------------------------------------------------------

@@ -137,8 +137,9 @@ class Actuator:
         self._run, self._spec = run, spec
         self._is_actuated = spec.actuate == RESTART
         self.wish: Control | None = None
-        # What applied.jsonl answers and the log does not tell yet, oldest first.
-        self._owed: list[ControlApplied | ControlRejected] | None = None
+        # What applied.jsonl answers and the log does not tell yet, oldest first, each with what was
+        # in force before.
+        self._owed: list[tuple[Applied, TrainingState]] | None = None
 
     def ended_for(self, reason: str | None) -> Control | None:
         """The control that an earlier supervisor ended the trainer for, by state.json's reason."""
@@ -173,8 +174,8 @@ class Actuator:
         if self._to_tell() and _is_between_blocks(self._run):
             self._tell()
 
-    def prepare(self) -> RunSpec:
-        """Record and tell what the next attempt begins with; its command and settings.
+    def prepare(self, attempt: int) -> RunSpec:
+        """Record and tell what that attempt begins with; its command and settings.
 
         Raises:
             OSError: It cannot be written; asked again, it goes on where it was.
@@ -185,13 +186,18 @@ class Actuator:
         if not answers:
             append_applied(self._run.applied, Applied(0, 1, initial_state(self._spec.settings)))
             answers = read_applied(self._run.applied)
-        if not _size(self._run):
-            _append(self._run, render(_header(self._spec, answers[0].state)))
         if self.wish is not None:
             self._answer(self.wish.revision, answers, state=self.wish.state)
             self.wish = None
-        self._to_tell()
-        self._tell()
+        owed = self._to_tell()
+        changed = next((before for applied, before in owed if applied.rejected is None), None)
+        if changed is not None or not _size(self._run):
+            # Rows beyond the checkpoint come again, and the control holds from the first on.
+            found, state = newest(self._run), changed or answers[0].state
+            resumed_from = None if found is None else found.iteration
+            self._tell(render(_header(self._spec, state, attempt, resumed_from)))
+        elif owed:
+            self._tell()
         return self._begun_with(read_applied(self._run.applied)[-1].state)
 
     def _begun_with(self, state: TrainingState) -> RunSpec:
@@ -220,25 +226,25 @@ class Actuator:
         before = answers[-1].state
         applied = Applied(revision, first, before if state is None else state, rejected)
         append_applied(self._run.applied, applied)
-        self._to_tell().append(_event(applied, before))
+        self._to_tell().append((applied, before))
         answers.append(applied)
 
-    def _to_tell(self) -> list[ControlApplied | ControlRejected]:
+    def _to_tell(self) -> list[tuple[Applied, TrainingState]]:
         """What is owed; at first, what a supervisor that was cut off has left untold."""
         if self._owed is None:
             answers = read_applied(self._run.applied)
             told = _told(self._run) if len(answers) > 1 else frozenset()
-            pairs = pairwise(answers)
             self._owed = [
-                _event(after, before.state) for before, after in pairs if after.revision not in told
+                (applied, before.state)
+                for before, applied in pairwise(answers)
+                if applied.revision not in told
             ]
         return self._owed
 
-    def _tell(self) -> None:
+    def _tell(self, header: str = "") -> None:
         owed = self._to_tell()
-        if owed:
-            _append(self._run, "".join(map(render, owed)))
-            owed.clear()
+        _append(self._run, header + "".join(render(_event(*each)) for each in owed))
+        owed.clear()
 
 
 def _objection(control: Control) -> str | None:
@@ -261,13 +267,15 @@ def _event(applied: Applied, before: TrainingState) -> ControlApplied | ControlR
     return ControlApplied(applied.revision, applied.iteration, tuple(changes))
 
 
-def _header(spec: RunSpec, state: TrainingState) -> RunStarted:
-    """What the first attempt begins with; later ones are told by the controls between them."""
+def _header(
+    spec: RunSpec, state: TrainingState, attempt: int, resumed_from: int | None
+) -> RunStarted:
     iterations = spec.settings.get("iterations")
     return RunStarted(
         OBJECTIVES[state.objective].algorithm,
         target_iterations=None if iterations is None else int(iterations),
-        attempt=1,
+        attempt=attempt,
+        resumed_from=resumed_from,
         **asdict(state),
     )
 

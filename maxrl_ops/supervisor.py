@@ -258,12 +258,12 @@ class Supervisor:
             holder = "something the trainer left behind holds it"
             self._wait_a_second(f"waiting for {self._run.lock}: {holder}")
             return
+        number = self._file.value.attempt + 1
         try:
-            spec = self._actuator.prepare()
+            spec = self._actuator.prepare(number)
         except OSError as error:
             self._wait_a_second(f"waiting for {error.filename or self._run.log}: {error.strerror}")
             return
-        number = self._file.value.attempt + 1
         self._file.become(
             State.STARTING,
             attempt=number,

@@ -11,6 +11,9 @@ import pytest
 from supervised import PREAMBLE, Make, Running
 from waiting import wait_until
 
+from maxrl_ops.core import autopilot
+from maxrl_ops.core.policy import Policy
+from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.wire.control import (
     Applied,
     Control,
@@ -43,7 +46,8 @@ with (run / "told").open("a") as told:
 done = int(Path(sys.argv[sys.argv.index("--resume") + 1]).name) if "--resume" in sys.argv else 0
 def save(*_):
     with (run / "terms").open("a") as terms: terms.write(f"{attempt}\\n")
-    if not (run / "checkpoints" / f"{done:06d}").exists(): checkpoint(done)
+    is_saved = (run / "no save").exists() or (run / "checkpoints" / f"{done:06d}").exists()
+    if not is_saved: checkpoint(done)
     if (run / "slow").exists(): time.sleep(600)
     os._exit(0)
 signal.signal(signal.SIGTERM, save)
@@ -140,8 +144,10 @@ def test_a_control_ends_the_trainer_and_starts_it_with_other_flags(running: Runn
         ("n_samples", "8", "4"),
         ("learning_rate", "1e-05", "3e-05"),
     ]  # fmt: skip
-    (header,) = [each for each in events(running.run) if isinstance(each, RunStarted)]
-    assert (header.n_samples, header.correctness_threshold) == (4, 20.0)
+    headers = [each for each in events(running.run) if isinstance(each, RunStarted)]
+    assert [(h.n_samples, h.attempt, h.resumed_from) for h in headers] == [
+        (4, 1, None), (4, 2, answer.iteration - 1),
+    ]  # fmt: skip
     end(running)
     # It ended twice, and was told to once each time.
     assert (running.run.path / "terms").read_text() == "1\n2\n"
@@ -165,6 +171,29 @@ def test_a_stop_on_the_way_is_a_stop(running: Running) -> None:
     assert running.ended(0).state == "stopped"
     assert (running.run.path / "terms").read_text() == "1\n"
     assert answers(running) == []
+
+
+def test_the_autopilot_judges_it_from_the_first_iteration_that_comes_again(
+    running: Running,
+) -> None:
+    begin(running)
+    # Two iterations beyond the only checkpoint are trained again.
+    checkpoint = running.run.checkpoints / "000001"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "COMPLETE").touch()
+    (running.run.path / "no save").touch()
+    wait_until(lambda: "Iteration 4/" in running.log(), 20, "more iterations")
+    ask(running, 1, replace(STATE, n_samples=8))
+    wait_until(lambda: running.log().count("Iteration 3/") == 2, 20, "the third again")
+    end(running)
+    state, history = autopilot.State(), RunHistory()
+    for event in events(running.run):
+        state, _ = autopilot.reduce(state, event, Policy())
+        history.append(event)
+    assert state.trial is not None
+    assert (state.trial.revision, state.trial.since, state.attempt) == (1, 2, 2)
+    assert state.in_force == history.in_force
+    assert history.in_force.whole() == replace(STATE, n_samples=8)
 
 
 def test_a_crash_afterwards_applies_nothing_again(running: Running) -> None:

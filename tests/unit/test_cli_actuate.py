@@ -111,7 +111,7 @@ def test_set_is_answered_and_confirmed(place: Place, tmp_path: Path) -> None:
     wait_until(confirmed, 20, "the daemon to know both answers")
     log = (place.home / "runs" / "one" / "trainer.log").read_text()
     assert (log.count("Control 1 applied"), log.count("Control 2 rejected")) == (1, 1)
-    assert log.count("RL Method") == 1
+    assert log.count("RL Method") == 2
     assert "Correctness: 8/16" in log
     state = json.loads((place.home / "runs" / "one" / "state.json").read_text())
     assert (state["attempt"], state["restarts"]) == (2, 0)

@@ -25,16 +25,18 @@ torture: install system-test ## Kill trainings and daemons, verify a thousand ca
 		TORTURE_FUZZ=500 \
 		$(BIN)/pytest tests/torture tests/unit/test_autopilot_properties.py tests/unit/test_dialects.py
 
-bench: install system-bench $(PEERS)/.installed ## Measure ourselves, and beside our peers (an hour)
+bench: install system-bench $(PEERS)/.installed ## Measure ourselves, and beside our peers (two hours)
 	@$(BIN)/python -m benchmarks.start_to_sample
 	@$(BIN)/python -m benchmarks.verifier
 	@$(BIN)/python -m benchmarks.resume
 	@$(BIN)/python -m benchmarks.log_to_store
+	@$(BIN)/python -m benchmarks.latency
 	@$(BIN)/python -m benchmarks.thousand_runs
 	@$(BIN)/python -m benchmarks.scrape
 	@$(BIN)/python -m benchmarks.backtest
 	@$(BIN)/python -m benchmarks.objectives
 	@$(BIN)/python -m benchmarks.autopilot
+	@$(BIN)/python -m benchmarks.real_runs
 	@$(BIN)/python -m benchmarks.supervision --peer-python $(PEERS)/bin/python
 	@$(BIN)/python -m benchmarks.trainer_vs_trl --peer-python $(PEERS)/bin/python
 

@@ -193,7 +193,7 @@ class Actuator:
         changed = next((before for applied, before in owed if applied.rejected is None), None)
         if changed is not None or not _size(self._run):
             # Rows beyond the checkpoint come again, and the control holds from the first on.
-            found, state = newest(self._run), changed or answers[0].state
+            found, state = newest(self._run), changed or answers[-1].state
             resumed_from = None if found is None else found.iteration
             self._tell(render(_header(self._spec, state, attempt, resumed_from)))
         elif owed:

@@ -208,6 +208,18 @@ def test_a_crash_afterwards_applies_nothing_again(running: Running) -> None:
     assert len(answers(running)) == 1
 
 
+def test_a_log_begun_anew_tells_what_is_in_force(running: Running) -> None:
+    begin(running)
+    ask(running, 1, replace(STATE, n_samples=8))
+    wait_until(lambda: len(told(running)) == 2, 20, "the second attempt")
+    running.run.log.rename(running.run.path / "trainer.log.1")
+    (running.run.path / "crash").touch()
+    wait_until(lambda: "Iteration" in running.log(), 20, "the third attempt")
+    end(running)
+    (header,) = [each for each in events(running.run) if isinstance(each, RunStarted)]
+    assert (header.n_samples, header.attempt, answers(running)) == (8, 3, [])
+
+
 def test_what_cannot_be_is_rejected_and_nothing_ended(running: Running) -> None:
     begin(running)
     ask(running, 1, STATE, "pause")

@@ -5,13 +5,16 @@ another command line. Like our trainer it first records an answer in applied.jso
 the log, so that whoever waits for one need not know the difference.
 """
 
+import errno
 import os
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from itertools import pairwise
 
+from maxrl_ops.log_files import RenamingError, rotated
 from maxrl_ops.wire.checkpoints import newest
 from maxrl_ops.wire.control import (
     Applied,
@@ -288,13 +291,21 @@ def _size(run: RunDir) -> int:
 
 
 def _told(run: RunDir) -> frozenset[int]:
-    """The revisions that the log's end answers."""
+    """The revisions that the end of the log answers, or of the one it has taken the place of.
+
+    Raises:
+        OSError: It cannot be read, or not now.
+    """
     try:
-        with open_regular(run.log) as file:
+        files = [each.path for each in rotated(run.log)[-1:]]
+    except RenamingError:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(run.log)) from None
+    told: set[int] = set()
+    for path in [*files, run.log]:
+        with suppress(FileNotFoundError), open_regular(path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
-            return frozenset(int(number) for number in _TOLD.findall(file.read(_TAIL)))
-    except FileNotFoundError:
-        return frozenset()
+            told.update(int(number) for number in _TOLD.findall(file.read(_TAIL)))
+    return frozenset(told)
 
 
 def _is_between_blocks(run: RunDir) -> bool:

@@ -30,7 +30,6 @@ from maxrl_ops.wire.logwriter import render
 from maxrl_ops.wire.record import Algorithm, Change, ControlApplied, ControlRejected, RunStarted
 from maxrl_ops.wire.rundir import FILE_MODE, RunDir, open_regular
 from maxrl_ops.wire.settings import SETTINGS, SettingError, Value, nearest, to_text
-from trainer.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
 
 RESTART = "restart"
 """The one way there is, as `start --actuate` and run.json name it."""
@@ -64,6 +63,8 @@ def initial_state(settings: Mapping[str, Value]) -> TrainingState:
     """
     given = dict(settings)
     if "objective" not in given and "use_maxrl" in given:
+        from trainer.objectives import DEFAULT_OBJECTIVE  # noqa: PLC0415 - see _algorithm
+
         family = Algorithm.MAXRL if given["use_maxrl"] else Algorithm.GRPO
         given["objective"] = DEFAULT_OBJECTIVE[family]
     missing = [field.name for field in fields(TrainingState) if field.name not in given]
@@ -208,7 +209,7 @@ class Actuator:
         checkpoint = "" if found is None else str(found.path)
         settings: dict[str, Value] = {
             **self._spec.settings,
-            "use_maxrl": OBJECTIVES[state.objective].algorithm is Algorithm.MAXRL,
+            "use_maxrl": _algorithm(state.objective) is Algorithm.MAXRL,
             **asdict(state),
         }
         command = filled(self._spec.command, state, checkpoint)
@@ -250,6 +251,13 @@ class Actuator:
         owed.clear()
 
 
+def _algorithm(objective: str) -> Algorithm:
+    # A supervisor is light: most have no use for it.
+    from trainer.objectives import OBJECTIVES  # noqa: PLC0415
+
+    return OBJECTIVES[objective].algorithm
+
+
 def _objection(control: Control) -> str | None:
     """Why no attempt can begin with that, or None."""
     if control.lifecycle not in {"run", "stop"}:
@@ -275,7 +283,7 @@ def _header(
 ) -> RunStarted:
     iterations = spec.settings.get("iterations")
     return RunStarted(
-        OBJECTIVES[state.objective].algorithm,
+        _algorithm(state.objective),
         target_iterations=None if iterations is None else int(iterations),
         attempt=attempt,
         resumed_from=resumed_from,

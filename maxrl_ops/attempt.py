@@ -159,7 +159,7 @@ class Attempt:
             if by_kernel and processes.memory_kills() > self._memory_kills:
                 cause = "killed for memory"
             return Ending(signal=-code, said=said, cause=cause)
-        return Ending(code=code, said=said, cause=cause)
+        return Ending(code=code, said=said, cause=cause, said_finished=_says_finished(self._run))
 
     def last_lines(self) -> tuple[str, ...]:
         """The last that the log says of this attempt, each line bounded."""
@@ -201,10 +201,13 @@ def ending_unseen(run: RunDir, log_size: int | None = None) -> Ending:
 
     `log_size` is the log's when its watching began; without one, a failure it tells may be old.
     """
-    lines = [line for line in _tail(run.log) if line.strip() and not line.startswith("| ")]
-    finished = bool(lines) and lines[-1].startswith(_FINISHED)
     said = None if log_size is None else _failure_said(run, log_size)
-    return Ending(said=said, said_finished=finished)
+    return Ending(said=said, said_finished=_says_finished(run))
+
+
+def _says_finished(run: RunDir) -> bool:
+    lines = [line for line in _tail(run.log) if line.strip() and not line.startswith("| ")]
+    return bool(lines) and lines[-1].startswith(_FINISHED)
 
 
 def kill_remains(run: RunDir, trainer: ProcessIdentity) -> None:

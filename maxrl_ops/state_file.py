@@ -6,7 +6,23 @@ from typing import Any
 from maxrl_ops.core.run_state import ENDED, State, enter
 from maxrl_ops.own_log import say
 from maxrl_ops.wire.documents import SupervisorState, utc_now
-from maxrl_ops.wire.rundir import RunDir
+from maxrl_ops.wire.rundir import DocumentError, RunDir
+
+
+def state_before(run: RunDir) -> SupervisorState:
+    """What an earlier supervisor left.
+
+    Raises:
+        DocumentError: It cannot be understood: better none than a second trainer.
+    """
+    try:
+        before = SupervisorState.load(run)
+        State(before.state)
+    except FileNotFoundError:
+        return SupervisorState(state=State.STARTING, since=utc_now())
+    except ValueError as error:
+        raise DocumentError(f"{error}; if nothing trains {run.name}, remove {run.state}") from None
+    return before
 
 
 class StateFile:

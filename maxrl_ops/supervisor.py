@@ -12,10 +12,12 @@ import select
 import sys
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from maxrl_ops import detached, locks, processes, reaping, stacks
+from maxrl_ops.actuating import Actuator, why_restarted
 from maxrl_ops.attempt import (
     Attempt,
     ending_not_started,
@@ -34,7 +36,7 @@ from maxrl_ops.core.run_state import (
 from maxrl_ops.core.stall import StallWatch
 from maxrl_ops.notify import Notifier, is_service
 from maxrl_ops.own_log import say
-from maxrl_ops.state_file import StateFile
+from maxrl_ops.state_file import StateFile, state_before
 from maxrl_ops.stop_signals import StopSignals
 from maxrl_ops.tuning import Tuning
 from maxrl_ops.wire.control import Control, newest_answered, read_newest
@@ -80,6 +82,7 @@ class Supervisor:
         self._failures = state.failures if is_counted else 0
         self._checkpoint = newest_checkpoint(run) if state.progress is None else state.progress
         self._control = 0
+        self._actuator = Actuator(run, spec)
         self._stop_signals = 0
         self._stop_deadline: float | None = None
         # The control that the trainer ends for, to begin again elsewhere.
@@ -135,6 +138,8 @@ class Supervisor:
         if before.state == State.STOPPING:
             # The trainer was told; told twice, it would leave without its checkpoint.
             self._stop_deadline = time.monotonic() + self._tuning.stop_grace
+        self._restart = self._actuator.ended_for(before.exit_reason)
+        self._restart_deadline = time.monotonic() + self._tuning.stop_grace
         if self._attempt is not None and before.state == State.STALLED:
             # Whoever found that was cut off; what is left is to end it.
             self._stall = before.exit_reason or "stalled"
@@ -168,6 +173,8 @@ class Supervisor:
             self._suspend()
         elif newest is not None and newest.lifecycle == "restart_from":
             self._expect_restart(newest)
+        else:
+            self._end_for_control()
         if self._stop_deadline is not None and self._stop_signals > 1:
             soon = time.monotonic() + _SHORT_GRACE_SECONDS
             self._stop_deadline = min(self._stop_deadline, soon)
@@ -188,11 +195,24 @@ class Supervisor:
         self._restart = newest
         self._restart_deadline = time.monotonic() + self._tuning.stop_grace
 
+    def _end_for_control(self) -> None:
+        """End a trainer that cannot read what control/ asks for: the next one begins with it."""
+        with suppress(OSError):
+            self._actuator.look()
+        wish, is_told = self._actuator.wish, self._stop_deadline or self._stall or self._restart
+        if wish is None or self._attempt is None or is_told:
+            return
+        self._restart = wish
+        self._restart_deadline = time.monotonic() + self._tuning.stop_grace
+        # Saved before it is sent: a supervisor that adopts must not tell it again.
+        self._file.change(exit_reason=why_restarted(wish))
+        self._attempt.terminate()
+
     def _see_to_restart(self, attempt: Attempt) -> None:
         """Kill a trainer that does not end for it in time; forget it where it was rejected."""
         if self._restart is None:
             return
-        if self._is_answered(self._restart):
+        if not self._spec.actuate and self._is_answered(self._restart):
             self._restart = None
         elif time.monotonic() >= self._restart_deadline:
             self._kill(attempt)
@@ -210,10 +230,13 @@ class Supervisor:
             return
         # Saved before it is sent: a supervisor that adopts must not restart what it has stopped.
         self._file.become(State.STOPPING)
-        if not self._is_suspended:
-            self._attempt.terminate()
-        # Told twice, the trainer would leave without its checkpoint.
+        self._tell_to_end(self._attempt)
         self._is_suspended = False
+
+    def _tell_to_end(self, attempt: Attempt) -> None:
+        """Told twice, the trainer would leave without its checkpoint."""
+        if not self._is_suspended and not (self._restart and self._spec.actuate):
+            attempt.terminate()
 
     def _suspend(self) -> None:
         """End the trainer, but not the run: whoever supervises it next goes on with it.
@@ -222,22 +245,25 @@ class Supervisor:
         supervisor would adopt a trainer that is leaving, and start it again.
         """
         say("suspended: the trainer is ended, the run is not")
-        self._is_suspended = True
         self._stop_deadline = time.monotonic() + self._tuning.stop_grace
         if self._attempt is not None:
-            self._attempt.terminate()
+            self._tell_to_end(self._attempt)
+        self._is_suspended = True
 
     def _start_when_due(self) -> None:
         if self._file.has_ended or self._is_suspended or time.monotonic() < self._due:
             return
         self._lock = self._take_lock(0.0) if self._lock is None else self._lock
         if self._lock is None:
-            waiting = f"waiting for {self._run.lock}: something the trainer left behind holds it"
-            if self._file.value.exit_reason != waiting:
-                self._file.change(exit_reason=waiting)
-            self._due = time.monotonic() + 1.0
+            holder = "something the trainer left behind holds it"
+            self._wait_a_second(f"waiting for {self._run.lock}: {holder}")
             return
         number = self._file.value.attempt + 1
+        try:
+            spec = self._actuator.prepare(number)
+        except OSError as error:
+            self._wait_a_second(f"waiting for {error.filename or self._run.log}: {error.strerror}")
+            return
         self._file.become(
             State.STARTING,
             attempt=number,
@@ -248,7 +274,7 @@ class Supervisor:
         self._stall = self._restart = None
         self._is_killed = False
         try:
-            self._attempt = Attempt.start(self._run, self._spec, number, self._lock)
+            self._attempt = Attempt.start(self._run, spec, number, self._lock)
         except OSError as error:
             self._judge(ending_not_started(error))
             return
@@ -259,6 +285,11 @@ class Supervisor:
         self._watch = StallWatch(self._tuning.stall, time.monotonic())
         self._file.change(trainer=self._attempt.identity)
         self._follow(self._attempt)
+
+    def _wait_a_second(self, reason: str) -> None:
+        if self._file.value.exit_reason != reason:
+            self._file.change(exit_reason=reason)
+        self._due = time.monotonic() + 1.0
 
     def _follow(self, attempt: Attempt) -> None:
         """Look after a trainer that lives."""
@@ -312,8 +343,9 @@ class Supervisor:
         if self._stall is not None and self._stop_deadline is None:
             # How it died then is our own doing.
             ending = replace(ending, said=self._stall)
-        elif self._is_restarting:
-            ending = replace(ending, said=self._why_restarted())
+        elif self._restart is not None and self._is_restarting:
+            was_told = self._spec.actuate is not None
+            ending = replace(ending, said=why_restarted(self._restart), was_told=was_told)
         self._attempt = None
         if self._is_suspended and not ending.is_finished:
             self._file.become(State.BACKING_OFF, trainer=None, exit_reason=_SUSPENDED)
@@ -324,13 +356,6 @@ class Supervisor:
     def _is_restarting(self) -> bool:
         """The trainer's end was asked for by a control, and by nothing else."""
         return self._restart is not None and self._stall is None and self._stop_deadline is None
-
-    def _why_restarted(self) -> str:
-        control = self._restart
-        if control is None:
-            return ""
-        where = "" if control.restart_from is None else f" from checkpoint {control.restart_from}"
-        return f"to start again{where}, as revision {control.revision} asks"
 
     def _restart_checkpoint(self, newest: int) -> int:
         control = self._restart
@@ -458,7 +483,7 @@ def _supervise(run: RunDir, manager: Notifier) -> int:
     spec = RunSpec.load(run)
     # Held until this process ends, however it does.
     locks.acquire(run.supervisor_lock, signed=True)
-    state = _state_before(run)
+    state = state_before(run)
     if state.state in ENDED:
         say(f"supervisor: {run.name} has {state.state} already; a new run can continue it")
         manager.ready()
@@ -467,22 +492,6 @@ def _supervise(run: RunDir, manager: Notifier) -> int:
         say("supervisor: cannot become a subreaper: what leaves the trainer's group may outlive it")
     tuning = Tuning.kept(state) or given
     return Supervisor(run, spec, state, tuning, manager).supervise()
-
-
-def _state_before(run: RunDir) -> SupervisorState:
-    """What an earlier supervisor left.
-
-    Raises:
-        DocumentError: It cannot be understood: better none than a second trainer.
-    """
-    try:
-        before = SupervisorState.load(run)
-        State(before.state)
-    except FileNotFoundError:
-        return SupervisorState(state=State.STARTING, since=utc_now())
-    except ValueError as error:
-        raise DocumentError(f"{error}; if nothing trains {run.name}, remove {run.state}") from None
-    return before
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ def create(
     name: str | None,
     job: str | None,
     mode: str = Mode.ACT.value,
+    actuate: str | None = None,
 ) -> RunDir:
     """Make the run's directory, its name taken atomically, and write run.json.
 
@@ -63,6 +64,7 @@ def create(
             created=utc_now(),
             provenance=origin,
             mode=mode,
+            actuate=actuate,
         )
         try:
             run.control.mkdir(mode=DIRECTORY_MODE)

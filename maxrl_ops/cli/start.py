@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from maxrl_ops import daemon_process, systemd
+from maxrl_ops import actuating, daemon_process, systemd
 from maxrl_ops.cli import layers, preflight, supervising
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
@@ -41,6 +41,7 @@ def start(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
     check_no_secret(command or ())
     job, mode = check_job(options["job"]), _mode(options["mode"])
     settings = _settings(options)
+    actuate = _actuate(options["actuate"], settings, command)
     if command is None:
         settings = preflight.resolve_task(settings)
         preflight.check_tools(settings)
@@ -49,7 +50,7 @@ def start(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
         settings["reward_weights"] = weights
     if "checkpoint" in settings:
         settings["checkpoint"] = preflight.resolve_checkpoint(str(settings["checkpoint"]))
-    run = create(home(), settings, command or (), options["name"], job, mode)
+    run = create(home(), settings, command or (), options["name"], job, mode, actuate)
     supervising.supervise(home(), run)
     daemon = daemon_process.ensure(home())
     reader = RunReader(run, journal())
@@ -81,6 +82,23 @@ def start(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
 def _mode(given: str) -> str:
     if given not in set(Mode):
         raise CommandError(f"--mode={given!r} is not allowed: give {' or '.join(Mode)}")
+    return given
+
+
+def _actuate(
+    given: str | None, settings: Mapping[str, Value], command: tuple[str, ...] | None
+) -> str | None:
+    if given is None:
+        return None
+    if given != actuating.RESTART:
+        raise CommandError(f"--actuate={given!r} is not allowed: give {actuating.RESTART}")
+    if command is None:
+        raise CommandError(
+            f"--actuate {given} is for a command of your own, after --: our trainer is changed "
+            f"while it runs"
+        )
+    actuating.check_command(command)
+    actuating.initial_state(settings)
     return given
 
 
@@ -162,7 +180,9 @@ def _is_up(reader: RunReader, shown: RunSnapshot) -> bool:
     history = reader.history
     if shown.state == "finished":
         return True
-    return not shown.is_over and bool(history.started or history.iterations)
+    # Where its supervisor applies controls, the header is the supervisor's.
+    has_begun = history.iterations or (history.started and reader.spec.actuate is None)
+    return not shown.is_over and bool(has_begun)
 
 
 def _not_up(reader: RunReader, shown: RunSnapshot) -> CommandError:

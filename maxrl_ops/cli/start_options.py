@@ -38,6 +38,15 @@ _OWN = {
             help="What the autopilot may do: act, suggest (it waits for you), observe or off.",
         ),
     ),
+    "actuate": (
+        str | None,
+        None,
+        typer.Option(
+            metavar="restart",
+            help="Change a command of your own by starting it again: {checkpoint}, {objective}, "
+            "{threshold}, {weight_temperature}, {n_samples} and {learning_rate} are filled in.",
+        ),
+    ),
     "follow": (
         bool,
         False,

@@ -95,6 +95,8 @@ class Ending:
         cause: What its last lines, or the kernel, tell of a death it did not explain, or None.
         error: Why it could not even be started, or None.
         is_permanent: `error` would come back at every start.
+        was_told: It was told to end, so that it can be started again: an exit code of 0 says no
+            more than that it obeyed.
     """
 
     code: int | None = None
@@ -104,6 +106,7 @@ class Ending:
     cause: str | None = None
     error: str | None = None
     is_permanent: bool = False
+    was_told: bool = False
 
     @property
     def signal_name(self) -> str | None:
@@ -113,7 +116,8 @@ class Ending:
     @property
     def is_finished(self) -> bool:
         """It did all it had to do; the log is asked only where no exit code was seen."""
-        if self.code is None and self.signal is None and self.error is None:
+        is_unseen = self.code is None and self.signal is None and self.error is None
+        if is_unseen or (self.was_told and self.code == 0):
             return self.said_finished
         return self.code == 0
 

@@ -44,6 +44,8 @@ class RunSpec:
         log: The log that somebody else's trainer writes, where the run is attached; else None, and
             the log is the run's own.
         dialect: Its format, where a person has said so.
+        actuate: `restart`, where the supervisor applies controls by starting the command again;
+            None where the trainer reads them itself, or nobody does.
     """
 
     name: str
@@ -55,6 +57,7 @@ class RunSpec:
     mode: str = "act"
     log: str | None = None
     dialect: str | None = None
+    actuate: str | None = None
 
     @property
     def is_attached(self) -> bool:
@@ -85,6 +88,7 @@ class RunSpec:
                 mode=str(raw.get("mode", "act")),
                 log=_text(raw.get("log")),
                 dialect=_text(raw.get("dialect")),
+                actuate=_text(raw.get("actuate")),
             )
         except SettingError as error:
             raise DocumentError(str(error)) from None
@@ -190,7 +194,8 @@ class SupervisorState:
         restarts: How often the trainer was started again after a crash or a stall.
         stalls: How many of these followed a stall.
         exits: The last attempts' ends, oldest first, bounded.
-        exit_reason: Why the run is over, or backing off; None while all is well.
+        exit_reason: Why the run is over, or backing off, or its trainer being ended; None while all
+            is well.
         failures: In a row without a new checkpoint, as of the last exit.
         progress: The newest checkpoint then, -1 for none; None before the first exit.
         tuning: The supervisor's settings by name, as the first was given them; a revived one has

@@ -40,7 +40,9 @@ def place(tmp_path: Path) -> Iterator[Place]:
     del env["MAXRL_OPS_NO_DAEMON"]
     here = Place(home, env)
     yield here
-    here.command("stop", "--all", "--daemon", "--timeout", "20")
+    if home.exists():
+        assert here.command("stop", "--all", "--timeout", "20").returncode == 0
+        here.command("daemon", "--stop")
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ bench: install system-bench $(PEERS)/.installed ## Measure ourselves, and beside
 	@$(BIN)/python -m benchmarks.scrape
 	@$(BIN)/python -m benchmarks.backtest
 	@$(BIN)/python -m benchmarks.objectives
+	@$(BIN)/python -m benchmarks.engines
 	@$(BIN)/python -m benchmarks.autopilot
 	@$(BIN)/python -m benchmarks.real_runs
 	@$(BIN)/python -m benchmarks.supervision --peer-python $(PEERS)/bin/python

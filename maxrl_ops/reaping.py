@@ -40,7 +40,7 @@ def kill_orphans(run: RunDir, *, of_ours: bool) -> bool:
     started are somebody else's, and known by their environment: it names the run and its lock.
     """
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while left := _children() if of_ours else _marked(run):
+    while left := _children() if of_ours else marked(run):
         for pid in left:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
@@ -59,7 +59,8 @@ def _children() -> list[int]:
     return found
 
 
-def _marked(run: RunDir) -> list[int]:
+def marked(run: RunDir) -> list[int]:
+    """The processes whose environment names the run and its lock, whatever group they are in."""
     name, lock = f"{RUN_DIR_ENV}={run.path}".encode(), f"{LOCK_FD_ENV}=".encode()
     found = []
     for entry in Path("/proc").glob("[0-9]*"):

@@ -7,6 +7,7 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+from maxrl_ops import reaping
 from maxrl_ops.attempt import open_for_appending
 from maxrl_ops.wire.documents import ProcessIdentity, RunSpec, utc_now
 from maxrl_ops.wire.rundir import RunDir
@@ -17,12 +18,13 @@ _PY_SPY_SECONDS = 5.0
 
 
 def dump(run: RunDir, spec: RunSpec, leader: ProcessIdentity) -> None:
-    """Ask every process of the trainer's group for its stacks, which go to stacks.log.
+    """Ask every process of the trainer for its stacks, which go to stacks.log.
 
+    Those of its group, and those that a launcher has put into a group of their own (torchrun).
     Our own trainer writes them on SIGUSR1; to a command of somebody's own that signal may mean
     anything, mostly death, so it gets none. py-spy needs nobody's help, where it is installed.
     """
-    pids = _group(leader.pid)
+    pids = sorted({*_group(leader.pid), *reaping.marked(run)})[:_MOST_PROCESSES]
     _begin(run, pids)
     py_spy = shutil.which("py-spy")
     for pid in pids:
@@ -51,7 +53,7 @@ def _group(leader: int) -> list[int]:
         with suppress(OSError):
             if os.getpgid(int(entry.name)) == leader:
                 found.append(int(entry.name))
-    return sorted(found)[:_MOST_PROCESSES]
+    return found
 
 
 def _catches(pid: int, number: int) -> bool:

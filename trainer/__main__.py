@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import traceback
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from maxrl_ops.wire.record import RunEnded
@@ -49,19 +49,15 @@ def main() -> int:
     try:
         config, task = load_config(os.environ)
         run = RunDir(config.run_dir)
-        if not is_first_process(os.environ):
-            return _help(config, task, stop)
-        _prepare(run)
+        log = _open_log(run) if is_first_process(os.environ) else None
         _tell_stacks(run)
-        longest = int(os.environ.get(LOG_BYTES_ENV, LONGEST_LOG))
-        log = RunLog(run, None if _is_supervised() else os.dup(1), longest)
     except SettingError as error:
         return _refuse(str(error), ExitCode.USAGE)
     except TrainerError as error:
         return _refuse(str(error), error.code)
     except OSError as error:
         return _refuse(f"{error.filename or 'run directory'}: {error.strerror}", ExitCode.USAGE)
-    with log.capturing_output():
+    with nullcontext() if log is None else log.capturing_output():
         try:
             return _train(config, task, log, stop)
         finally:
@@ -87,6 +83,12 @@ def _is_supervised() -> bool:
     return LOCK_FD_ENV in os.environ
 
 
+def _open_log(run: RunDir) -> RunLog:
+    _prepare(run)
+    longest = int(os.environ.get(LOG_BYTES_ENV, LONGEST_LOG))
+    return RunLog(run, None if _is_supervised() else os.dup(1), longest)
+
+
 def _prepare(run: RunDir) -> None:
     """Make the run directory, and hold its lock unless the supervisor's was inherited."""
     for path in (run.path, run.control, run.checkpoints):
@@ -104,6 +106,8 @@ def _prepare(run: RunDir) -> None:
 
 def _tell_stacks(run: RunDir) -> None:
     """Write every thread's stack to stacks.log on SIGUSR1: who asks sees where we stand still."""
+    # Who is not the first process may come first.
+    run.path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
     descriptor = os.open(
         run.stacks, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, FILE_MODE
     )
@@ -114,20 +118,25 @@ def _refuse(message: str, code: ExitCode) -> ExitCode:
     """Say why the run did not start: on stderr, and in the log where there is a place for it."""
     sys.stderr.write(f"trainer: {message}\n")
     directory = Path(os.environ.get(RUN_DIR_ENV, ""))
-    # A log that somebody else holds, or that cannot be written, is not ours to end.
-    if code is not ExitCode.IN_USE and (directory / "run.json").is_file():
+    # A log that somebody else holds or writes, or that cannot be written, is not ours to end.
+    is_ours = code is not ExitCode.IN_USE and is_first_process(os.environ)
+    if is_ours and (directory / "run.json").is_file():
         with suppress(OSError):
             RunLog(RunDir(directory)).write(RunEnded("failed", message))
     return code
 
 
-def _train(config: Config, task: Task, log: RunLog, stop: _StopFlag) -> ExitCode:
-    """Train to the end; whatever ends it early stands in the log as one line."""
+def _train(config: Config, task: Task, log: RunLog | None, stop: _StopFlag) -> ExitCode:
+    """Train to the end; whatever ends it early stands in the log as one line.
+
+    A process that only helps has no log: there the line goes to stderr.
+    """
     before_torch.set_up(os.environ)
     # torch and transformers: seconds, and only for a run whose configuration is right.
     from torch import OutOfMemoryError  # noqa: PLC0415
 
     from trainer.loop import Trainer  # noqa: PLC0415
+    from trainer.ranks import Ranks  # noqa: PLC0415
 
     trainer: Trainer | None = None
     resumed_from = 0
@@ -135,9 +144,12 @@ def _train(config: Config, task: Task, log: RunLog, stop: _StopFlag) -> ExitCode
         if config.engine == "trl":
             return _train_by_trl(config, task, log, stop)
         attempt = int(os.environ.get(ATTEMPT_ENV, "1"))
-        trainer = Trainer(config, task, log, attempt, lambda: stop.requested)
+        ranks = Ranks.join(os.environ, config.device)
+        trainer = Trainer(config, task, log, attempt, lambda: stop.requested, ranks)
         resumed_from = trainer.done
-        return trainer.train()
+        ended = trainer.train()
+        ranks.leave()
+        return ended
     except TrainerError as error:
         reason, code = str(error), error.code
     except OutOfMemoryError as error:
@@ -152,12 +164,19 @@ def _train(config: Config, task: Task, log: RunLog, stop: _StopFlag) -> ExitCode
         reason, code = f"{where}{error.strerror or error}", ExitCode.CRASHED
     except Exception as error:  # noqa: BLE001 - the supervisor restarts, the log must say why
         with suppress(OSError):
-            log.write_foreign(traceback.format_exc())
+            (sys.stderr.write if log is None else log.write_foreign)(traceback.format_exc())
         reason, code = f"{type(error).__name__}: {error}", ExitCode.CRASHED
     # A full disk may be the very reason: then the exit code has to do.
     with suppress(OSError):
-        log.write(RunEnded("failed", reason))
+        _say_failed(reason, log)
     return code
+
+
+def _say_failed(reason: str, log: RunLog | None) -> None:
+    if log is None:
+        sys.stderr.write(f"trainer: {reason}\n")
+    else:
+        log.write(RunEnded("failed", reason))
 
 
 def _train_by_trl(config: Config, task: Task, log: RunLog | None, stop: _StopFlag) -> ExitCode:
@@ -166,20 +185,6 @@ def _train_by_trl(config: Config, task: Task, log: RunLog | None, stop: _StopFla
     except ModuleNotFoundError as error:
         raise TrainerError(f"engine trl needs {error.name}: pip install 'maxrl-ops[trl]'") from None
     return trl_run.train(config, task, log, lambda: stop.requested)
-
-
-def _help(config: Config, task: Task, stop: _StopFlag) -> ExitCode:
-    """Train along with the first process, which alone writes anything."""
-    before_torch.set_up(os.environ)
-    try:
-        if config.engine != "trl":
-            raise TrainerError("the native engine trains in one process: give --engine trl")
-        return _train_by_trl(config, task, None, stop)
-    except TrainerError as error:
-        sys.stderr.write(f"trainer: {error}\n")
-        return error.code
-    finally:
-        close_task(task)
 
 
 if __name__ == "__main__":

@@ -35,8 +35,15 @@ Group = Sequence[Sample]
 def judge(groups: Sequence[Sequence[Completion]], task: Task, profile: Profile) -> list[Group]:
     """Verdict and reward of every completion, in one call of the task's verifier."""
     flat = [completion for group in groups for completion in group]
-    verdicts = iter(task.verify([c.prompt for c in flat], [c.text for c in flat]))
+    verdicts = iter(verdicts_of(flat, task))
     return [[_sample(c, next(verdicts), profile) for c in group] for group in groups]
+
+
+def verdicts_of(completions: Sequence[Completion], task: Task) -> list[Verdict]:
+    """Those of the task's verifier, which is not bothered with nothing."""
+    if not completions:
+        return []
+    return task.verify([c.prompt for c in completions], [c.text for c in completions])
 
 
 def _sample(completion: Completion, verdict: Verdict, profile: Profile) -> Sample:

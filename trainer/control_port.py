@@ -7,6 +7,7 @@ them, so that killed-and-resumed equals never-killed.
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from maxrl_ops.wire.control import (
     Applied,
@@ -31,6 +32,9 @@ from trainer.tasks.base import Scale
 Echo = ControlApplied | ControlRejected
 # The planned switch is published once in a run, whoever is killed in between.
 _HAND_OVER = "schedule:hybrid"
+_FINDINGS = (
+    "state", "revision", "is_paused", "wants_checkpoint", "wants_stop", "wants_restart",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,16 @@ class ControlPort:
             if applied.iteration <= resumed_from:
                 self._take_over(applied)
         self.wants_checkpoint = False
+
+    @property
+    def findings(self) -> Mapping[str, Any]:
+        """What the looks into control/ have come to, for processes that do not look."""
+        return {name: getattr(self, name) for name in _FINDINGS}
+
+    def follow(self, findings: Mapping[str, Any]) -> None:
+        """Take over what the port of another process has found."""
+        for name in _FINDINGS:
+            setattr(self, name, findings[name])
 
     def _take_over(self, applied: Applied) -> None:
         self._seen = max(self._seen, applied.revision)

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 
 from maxrl_ops.wire.record import Evaluated
+from trainer.batch import verdicts_of
 from trainer.config import Config
 from trainer.policy import Policy
+from trainer.ranks import ALONE, Ranks
 from trainer.reward import tested
 from trainer.sampler import Completion, sample
 from trainer.seeds import seed_everything
@@ -32,14 +34,16 @@ def standard_error(values: Sequence[float]) -> float:
     return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
-def evaluate(policy: Policy, task: Task, config: Config, iteration: int) -> Evaluated:
-    """Measure the policy on the task's held-out prompts.
+def evaluate(
+    policy: Policy, task: Task, config: Config, iteration: int, ranks: Ranks = ALONE
+) -> Evaluated:
+    """Measure the policy on the task's held-out prompts, a share of them in each process.
 
     "Pass" is the task's own level of correct, whatever reward the run trains on: the gated reward,
     or the score where the task gives one, above the reference threshold.
     """
-    prompts = task.held_out_prompts(config.evaluation_prompts)
-    seed_everything(config.seed, iteration, "evaluate")
+    prompts = ranks.share(task.held_out_prompts(config.evaluation_prompts))
+    seed_everything(config.seed, iteration, ranks.purpose("evaluate"))
 
     def draw(n_samples: int, temperature: float) -> list[list[Completion]]:
         return sample(
@@ -49,8 +53,9 @@ def evaluate(policy: Policy, task: Task, config: Config, iteration: int) -> Eval
     groups = draw(_SAMPLES, config.sampling_temperature)
     greedy = draw(1, 0.0)
     completions = [c for group in (*groups, *greedy) for c in group]
-    verdicts = task.verify([c.prompt for c in completions], [c.text for c in completions])
-    sampled, of_greedy = verdicts[: -len(prompts)], verdicts[-len(prompts) :]
+    verdicts = verdicts_of(completions, task)
+    cut = len(verdicts) - len(prompts)
+    sampled, of_greedy = ranks.gather(verdicts[:cut]), ranks.gather(verdicts[cut:])
     return summarise(iteration, sampled, of_greedy, task.reference_threshold)
 
 

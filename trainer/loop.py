@@ -10,9 +10,11 @@ import torch
 
 from maxrl_ops.wire import checkpoints
 from maxrl_ops.wire.checkpoints import Checkpoint
-from maxrl_ops.wire.documents import Heartbeat, utc_now
+from maxrl_ops.wire.control import Control
+from maxrl_ops.wire.documents import utc_now
 from maxrl_ops.wire.record import (
     CheckpointSaved,
+    Event,
     IterationRecord,
     RunEnded,
     RunStarted,
@@ -21,9 +23,9 @@ from maxrl_ops.wire.record import (
 from maxrl_ops.wire.rundir import RunDir
 from trainer import checkpoint
 from trainer.advice import Advice
-from trainer.batch import describe, judge, solved, terms_of
+from trainer.batch import Group, describe, judge, solved, terms_of
 from trainer.config import Config
-from trainer.control_port import ControlPort, HandOver, restart_asked
+from trainer.control_port import ControlPort, Echo, HandOver, restart_asked
 from trainer.difficulty import CANDIDATES, Difficulty
 from trainer.errors import ExitCode, TrainerError
 from trainer.evaluate import evaluate
@@ -36,6 +38,7 @@ from trainer.policy import (
     others_memory,
     speaks_in_chat,
 )
+from trainer.ranks import ALONE, Ranks
 from trainer.reward import profile_of
 from trainer.run_log import RunLog
 from trainer.sampler import sample
@@ -56,36 +59,34 @@ class Trainer:
         self,
         config: Config,
         task: Task,
-        log: RunLog,
+        log: RunLog | None,
         attempt: int,
         stop_requested: Callable[[], bool],
+        ranks: Ranks = ALONE,
     ) -> None:
         """Load the newest checkpoint of the run, or the model it starts from.
+
+        Of several processes, the first alone has a log.
 
         Raises:
             TrainerError: The device or the checkpoint cannot be used.
             VerifierUnavailable: The task cannot judge answers on this host.
         """
-        self.config, self.task, self.log = config, task, log
+        self.config, self.task, self.log, self.ranks = config, task, log, ranks
         self.run_dir = RunDir(config.run_dir)
         self._attempt, self._stop_requested = attempt, stop_requested
-        self.watch = Stopwatch(self.run_dir)
-        Heartbeat("load", 0, utc_now()).save(self.run_dir)
+        self.watch = self._stopwatch(0)
+        self.watch.enter("load")
+        _check_share(config, ranks)
         device, device_name = choose_device(config.device)
         repeat_exactly(device)
         task.prepare()
-        checkpoint.clear_leftovers(self.run_dir)
-        back = restart_asked(self.run_dir, task, config.initial)
-        if back is not None:
-            checkpoint.drop_beyond(self.run_dir, back.restart_from or 0)
-        resumed = checkpoints.newest(self.run_dir)
+        back, resumed = ranks.tell(self._begin)
         self._identity = {"task": task.name, "reward": config.reward, "seed": str(config.seed)}
         if resumed is not None:
             self._check_identity(resumed)
-        for name in checkpoints.skipped(self.run_dir):
-            log.write_foreign(f"checkpoint {name} is incomplete, and skipped\n")
-        if (busy := others_memory(device)) is not None:
-            log.write_foreign(f"{busy}\n")
+        if log is not None:
+            self._remark(log, device)
         self.policy = self._load(str(resumed.model) if resumed else config.checkpoint, device)
         self.optimizer = torch.optim.AdamW(
             self.policy.model.parameters(),
@@ -122,10 +123,31 @@ class Trainer:
         self.control = ControlPort(
             self.run_dir, task, config.initial, self.done, self._hand_over, back
         )
-        log.write(self._header(attempt, device_name, resumed.iteration if resumed else None))
-        if resumed is not None and resumed.seconds is not None and not log.tells_of(resumed):
-            # Killed between saving it and saying so.
-            log.write(CheckpointSaved(resumed.iteration, resumed.seconds))
+        self._tell(self._header(attempt, device_name, resumed.iteration if resumed else None))
+        if log is not None and resumed is not None:
+            _complete(log, resumed)
+
+    def _begin(self) -> tuple[Control | None, Checkpoint | None]:
+        """What sends the run back, if anything does, and where it goes on from."""
+        checkpoint.clear_leftovers(self.run_dir)
+        back = restart_asked(self.run_dir, self.task, self.config.initial)
+        if back is not None:
+            checkpoint.drop_beyond(self.run_dir, back.restart_from or 0)
+        return back, checkpoints.newest(self.run_dir)
+
+    def _remark(self, log: RunLog, device: torch.device) -> None:
+        for name in checkpoints.skipped(self.run_dir):
+            log.write_foreign(f"checkpoint {name} is incomplete, and skipped\n")
+        if (busy := others_memory(device)) is not None:
+            log.write_foreign(f"{busy}\n")
+
+    def _stopwatch(self, iteration: int) -> Stopwatch:
+        return Stopwatch(self.run_dir if self.ranks.is_first else None, iteration)
+
+    def _tell(self, event: Event) -> None:
+        """Append to the log; only the first process has it."""
+        if self.log is not None:
+            self.log.write(event)
 
     def _check_identity(self, resumed: Checkpoint) -> None:
         """Refuse to go on with another run's weights."""
@@ -179,6 +201,7 @@ class Trainer:
             hand_over_after=None if self._hand_over is None else self._hand_over.after,
             attempt=attempt,
             resumed_from=resumed_from,
+            extra={} if self.ranks.size == 1 else {"Processes": str(self.ranks.size)},
         )
 
     def train(self) -> ExitCode:
@@ -192,11 +215,11 @@ class Trainer:
             self._obey(iteration)
             if (back := self.control.wants_restart) is not None:
                 # Nothing of this is wanted any more: no checkpoint.
-                self.log.write(RunEnded("stopped", f"to go back to {back.restart_from}"))
+                self._tell(RunEnded("stopped", f"to go back to {back.restart_from}"))
                 return ExitCode.STOPPED
             if self._is_to_stop():
                 self._save(self.done)
-                self.log.write(RunEnded("stopped", f"after iteration {self.done}"))
+                self._tell(RunEnded("stopped", f"after iteration {self.done}"))
                 return ExitCode.STOPPED
             self.iterate(iteration)
             self.done = iteration
@@ -207,26 +230,31 @@ class Trainer:
             is_due = _is_due(iteration, self.config.checkpoint_every) or is_last
             if is_due or iteration in self._kept() or self._is_best(pass_at_1):
                 self._save(iteration, pass_at_1)
-        self.log.write(RunEnded("finished", f"{self.config.iterations} iterations"))
+        self._tell(RunEnded("finished", f"{self.config.iterations} iterations"))
         return ExitCode.FINISHED
 
     def _obey(self, iteration: int) -> None:
         """Do what control asks for before `iteration`, and wait for as long as it says."""
-        for echo in self.control.at_boundary(iteration):
-            self.log.write(echo)
+        self._look(self.control.at_boundary, iteration)
         self._save_as_asked()
         if self.control.is_paused:
             self.watch.enter("pause")
         while self.control.is_paused and not self._is_to_stop():
             time.sleep(_PAUSE_POLL_SECONDS)
-            for echo in self.control.poll(iteration):
-                self.log.write(echo)
+            self._look(self.control.poll, iteration)
             self._save_as_asked()
+
+    def _look(self, look: Callable[[int], list[Echo]], iteration: int) -> None:
+        """Have the first process look into control/, and all use what it finds."""
+        if self.ranks.is_first:
+            for echo in look(iteration):
+                self._tell(echo)
+        self.control.follow(self.ranks.tell(lambda: self.control.findings))
 
     def _is_to_stop(self) -> bool:
         """By a signal, or by a control: without a supervisor nobody else heeds that."""
         asked = self.control.wants_stop or self.control.wants_restart is not None
-        return asked or self._stop_requested()
+        return asked or self.ranks.any(self._stop_requested())
 
     def _save_as_asked(self) -> None:
         if self.control.wants_checkpoint:
@@ -235,24 +263,24 @@ class Trainer:
 
     def iterate(self, iteration: int) -> None:
         """One iteration: samples, verdicts, a step, and the log of it."""
-        config, watch = self.config, Stopwatch(self.run_dir, iteration)
+        config, watch = self.config, self._stopwatch(iteration)
         self.watch = watch
         state = self.control.state
 
         watch.enter("sample")
         random = Random(derive_seed(config.seed, iteration, "prompts"))
         prompts = self._draw_prompts(random)
-        seed_everything(config.seed, iteration, "sample")
+        seed_everything(config.seed, iteration, self.ranks.purpose("sample"))
         completions = sample(
             self.policy,
-            prompts,
+            self.ranks.share(prompts),
             state.n_samples,
             config.max_new_tokens,
             config.sampling_temperature,
             self.task.answer_end,
         )
         watch.enter("verify")
-        groups = judge(completions, self.task, self._profile)
+        groups = self.ranks.gather(judge(completions, self.task, self._profile))
 
         watch.enter("update")
         terms = terms_of(groups, state)
@@ -260,27 +288,36 @@ class Trainer:
         if terms:
             for parameters in self.optimizer.param_groups:
                 parameters["lr"] = state.learning_rate
-            update = train_step(self.policy, self.optimizer, terms, self._options, self._reference)
+            update = train_step(
+                self.policy, self.optimizer, terms, self._options, self._reference, self.ranks
+            )
         watch.book()
+        if self.log is not None:
+            self._report(self.log, iteration, groups, update)
+        if self._difficulty is not None:
+            self._difficulty.observe(solved(groups, state))
 
+    def _report(
+        self, log: RunLog, iteration: int, groups: list[Group], update: UpdateResult | None
+    ) -> None:
+        """Write down what the iteration was."""
+        state = self.control.state
         if update is not None and update.skipped is not None:
-            self.log.write(UpdateSkipped(iteration, update.skipped))
+            log.write(UpdateSkipped(iteration, update.skipped))
         record = IterationRecord(
             iteration=iteration,
-            target_iterations=config.iterations,
+            target_iterations=self.config.iterations,
             learning_rate=state.learning_rate,
             control_revision=self.control.revision or None,
             at=utc_now(),
-            **_times(watch),
+            **_times(self.watch),
             **_figures(update),
             **describe(groups, state, self.task),
         )
-        self.log.write(record)
+        log.write(record)
         for line in self._advice.new(record, state):
-            self.log.write_foreign(f"{line}\n")
+            log.write_foreign(f"{line}\n")
         append_samples(self.run_dir, self._attempt, iteration, groups)
-        if self._difficulty is not None:
-            self._difficulty.observe(solved(groups, state))
 
     def _draw_prompts(self, random: Random) -> list[Prompt]:
         count = self.config.prompts_per_iteration
@@ -295,8 +332,8 @@ class Trainer:
         """Evaluate on the held-out prompts; pass@1."""
         self.watch.iteration = iteration
         self.watch.enter("evaluate")
-        found = evaluate(self.policy, self.task, self.config, iteration)
-        self.log.write(found)
+        found = evaluate(self.policy, self.task, self.config, iteration, self.ranks)
+        self._tell(found)
         return found.pass_at_k[1]
 
     def _is_best(self, pass_at_1: float | None) -> bool:
@@ -311,7 +348,7 @@ class Trainer:
         return frozenset() if self._hand_over is None else frozenset({self._hand_over.after})
 
     def _save(self, iteration: int, pass_at_1: float | None = None) -> None:
-        if iteration == self._saved:
+        if iteration == self._saved or not self.ranks.is_first:
             return
         self.watch.iteration = iteration
         self.watch.enter("checkpoint")
@@ -333,7 +370,23 @@ class Trainer:
                 ExitCode.CRASHED,
             ) from error
         self._saved = iteration
-        self.log.write(CheckpointSaved(iteration, saved.seconds or 0.0))
+        self._tell(CheckpointSaved(iteration, saved.seconds or 0.0))
+
+
+def _check_share(config: Config, ranks: Ranks) -> None:
+    """Refuse processes that would have nothing to do."""
+    if config.prompts_per_iteration < ranks.size:
+        raise TrainerError(
+            f"{config.prompts_per_iteration} prompts an iteration are too few for {ranks.size} "
+            f"processes, which each sample whole groups: give --prompts-per-iteration "
+            f"{ranks.size} or more"
+        )
+
+
+def _complete(log: RunLog, resumed: Checkpoint) -> None:
+    # Killed between saving it and saying so.
+    if resumed.seconds is not None and not log.tells_of(resumed):
+        log.write(CheckpointSaved(resumed.iteration, resumed.seconds))
 
 
 def _is_due(iteration: int, every: int) -> bool:

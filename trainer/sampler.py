@@ -115,6 +115,8 @@ def sample(
     Raises:
         TrainerError: A prompt is none for this model, or leaves too little room for an answer.
     """
+    if not prompts:
+        return []
     encoded = [_encode(policy, prompt, max_new_tokens) for prompt in prompts]
     rows = _rows_at_once(policy, max(map(len, encoded)) + max_new_tokens)
     drawn: list[list[int]] = []

@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from trainer.llama.blocks import log_probs_of
 from trainer.llama.logprobs import hidden_states, token_log_probs
 from trainer.policy import Policy
+from trainer.ranks import ALONE, Ranks
 from trainer.sampler import Completion
 
 # Tokens of one forward pass, and logits where transformers makes them all; more rows than fit are
@@ -84,20 +85,22 @@ def train_step(
     terms: Sequence[Term],
     options: StepOptions,
     reference: Policy | None = None,
+    ranks: Ranks = ALONE,
 ) -> UpdateResult:
     """Steps on `loss = -sum(coefficient * log_prob)`; the terms already carry 1 / groups.
 
     The first step is on-policy: by the policy that drew the samples, temperature included. Those
     after it, where `updates_per_batch` asks for any, use each token's probability ratio to that
     policy instead, clipped. A step whose loss or gradient is not finite is not taken, and is the
-    last of its batch.
+    last of its batch. Of several processes each gets all terms, and computes its share of them.
     """
-    chunks = [_Chunk(part) for part in _chunks(terms, _tokens_at_once(policy))]
+    own = terms if ranks.size == 1 else dealt(terms, ranks.size)[ranks.rank]
+    chunks = [_Chunk(part) for part in _chunks(own, _tokens_at_once(policy))]
     tokens = sum(len(term.completion.ids) for term in terms)
     first: UpdateResult | None = None
     for step in range(1, options.updates_per_batch + 1):
         optimizer.zero_grad(set_to_none=True)
-        found = _backward(policy, chunks, tokens, options, reference)
+        found = _backward(policy, chunks, tokens, options, reference, ranks)
         first = first or found
         if not (math.isfinite(found.loss) and math.isfinite(found.grad_norm)):
             optimizer.zero_grad(set_to_none=True)
@@ -124,6 +127,7 @@ def _backward(
     tokens: int,
     options: StepOptions,
     reference: Policy | None,
+    ranks: Ranks,
 ) -> UpdateResult:
     """Fill in the gradients, clipped, and say what was seen."""
     loss = entropy = kl = 0.0
@@ -144,6 +148,8 @@ def _backward(
         entropy += seen.entropy.item()
         if chunk.before is None:
             chunk.before = seen.log_probs.detach()
+    ranks.add_gradients(policy.model.parameters())
+    loss, entropy, kl = ranks.add(loss, entropy, kl)
     norm = float(torch.nn.utils.clip_grad_norm_(policy.model.parameters(), options.max_grad_norm))
     return UpdateResult(loss, norm, entropy / tokens, None if reference is None else kl / tokens)
 
@@ -228,26 +234,42 @@ def _logits(policy: Policy, completions: Sequence[Completion]) -> torch.Tensor:
     return logits
 
 
+def dealt(terms: Sequence[Term], size: int) -> list[list[Term]]:
+    """The terms in `size` parts with about as many tokens each, a prompt's whole in one of them."""
+    prompts: dict[tuple[int, ...], list[Term]] = {}
+    for term in terms:
+        prompts.setdefault(term.completion.prompt_ids, []).append(term)
+    tokens = {ids: sum(map(_length, group)) for ids, group in prompts.items()}
+    parts: list[list[Term]] = [[] for _ in range(size)]
+    loads = [0] * size
+    for ids in sorted(prompts, key=lambda ids: -tokens[ids]):
+        least = loads.index(min(loads))
+        parts[least] += prompts[ids]
+        loads[least] += tokens[ids]
+    return parts
+
+
+def _length(term: Term) -> int:
+    return len(term.completion.prompt_ids) + len(term.completion.ids)
+
+
 def _chunks(terms: Sequence[Term], most: int) -> list[list[Term]]:
     """Cut the batch so that no padded chunk exceeds `most` tokens; a row alone always fits.
 
     The completions of a prompt stay side by side: they share its pass.
     """
 
-    def length(term: Term) -> int:
-        return len(term.completion.prompt_ids) + len(term.completion.ids)
-
     def order(term: Term) -> tuple[int, tuple[int, ...], int]:
         prompt = term.completion.prompt_ids
-        return len(prompt), prompt, length(term)
+        return len(prompt), prompt, _length(term)
 
     chunks: list[list[Term]] = []
     longest = 0
     for term in sorted(terms, key=order):
-        longest = max(longest, length(term))
+        longest = max(longest, _length(term))
         if chunks and longest * (len(chunks[-1]) + 1) <= most:
             chunks[-1].append(term)
         else:
             chunks.append([term])
-            longest = length(term)
+            longest = _length(term)
     return chunks

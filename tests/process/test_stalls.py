@@ -28,6 +28,15 @@ SHORT = {
 }  # fmt: skip
 
 
+def fake_trainer(tmp_path: Path, standstill: str) -> Path:
+    """A directory with a package `trainer` that stands still."""
+    package = tmp_path / "path" / "trainer"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(PREAMBLE + BEATS + standstill)
+    return package.parent
+
+
 @pytest.mark.parametrize(
     "standstill",
     [
@@ -40,20 +49,28 @@ SHORT = {
 def test_a_standstill_is_ended_and_started_again(
     make: Make, tmp_path: Path, standstill: str
 ) -> None:
-    package = tmp_path / "path" / "trainer"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    (package / "__main__.py").write_text(PREAMBLE + BEATS + standstill)
     running = make("", command=())
     # It is no stall to be slow at first.
     (running.run.path / "slow").touch()
-    running.supervise(PYTHONPATH=str(package.parent), **SHORT)
+    running.supervise(PYTHONPATH=str(fake_trainer(tmp_path, standstill)), **SHORT)
     state = running.ended(0)
     assert (state.state, state.attempt, state.restarts) == ("finished", 2, 1)
     reason = state.exits[0].reason
     assert reason.startswith("stalled: no progress for 1 s in phase verify of iteration 3"), reason
     told = running.run.stacks.read_text()
     assert f"stalled: pids {running.pids()[0]}" in told
+    assert "__main__.py" in told
+
+
+def test_a_process_that_a_launcher_put_elsewhere_tells_its_stacks_too(
+    make: Make, tmp_path: Path
+) -> None:
+    running = make("", command=(), launch="setsid --wait")
+    running.supervise(PYTHONPATH=str(fake_trainer(tmp_path, "time.sleep(600)")), **SHORT)
+    state = running.ended(0)
+    assert (state.state, state.attempt, state.restarts) == ("finished", 2, 1)
+    told = running.run.stacks.read_text()
+    assert str(running.pids()[0]) in told.partition("\n")[0]
     assert "__main__.py" in told
 
 

@@ -60,6 +60,7 @@ class Attempt:
         """
         # A dead trainer's phase is not this one's.
         run.heartbeat.unlink(missing_ok=True)
+        run.exit_code.unlink(missing_ok=True)
         log_size = _size(run.log)
         output = open_for_appending(run.log if spec.command else run.supervisor_log)
         try:
@@ -152,6 +153,8 @@ class Attempt:
             return ending_unseen(self._run, self._log_size)
         full = _full_disk(self._run)
         code = self._child.wait()
+        if code > 0:
+            code = _own_exit_code(self._run) or code
         said = _failure_said(self._run, self._log_size)
         cause = (cause_in(self.last_lines()) or full) if code else None
         if code < 0:
@@ -177,6 +180,14 @@ def trainer_command(launch: str = "") -> list[str]:
     if words and Path(words[0]).name in {"torchrun", "accelerate"}:
         return [*words, "-m", "trainer"]
     return [*words, *python]
+
+
+def _own_exit_code(run: RunDir) -> int | None:
+    """What the trainer ended with, where it was launched by torchrun or the like and said so."""
+    try:
+        return int(run.exit_code.read_text("ascii"))
+    except (OSError, ValueError):
+        return None
 
 
 def _full_disk(run: RunDir) -> str | None:

@@ -15,7 +15,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from maxrl_ops.wire.record import RunEnded
-from maxrl_ops.wire.rundir import DIRECTORY_MODE, FILE_MODE, RunDir
+from maxrl_ops.wire.rundir import DIRECTORY_MODE, FILE_MODE, RunDir, replace
 from maxrl_ops.wire.settings import (
     ATTEMPT_ENV,
     LOCK_FD_ENV,
@@ -187,8 +187,16 @@ def _train_by_trl(config: Config, task: Task, log: RunLog | None, stop: _StopFla
     return trl_run.train(config, task, log, lambda: stop.requested)
 
 
+def _leave_code(code: int) -> None:
+    """Tell the supervisor how it ended: launchers make a 1 of every exit code."""
+    if is_launched(os.environ) and is_first_process(os.environ) and _is_supervised():
+        with suppress(OSError):
+            replace(RunDir(Path(os.environ[RUN_DIR_ENV])).exit_code, str(int(code)).encode())
+
+
 if __name__ == "__main__":
     exit_code = main()
+    _leave_code(exit_code)
     # What torch has loaded is not worth looking through once more, seconds on a busy machine: the
     # supervisor waits for our end.
     gc.freeze()

@@ -74,6 +74,11 @@ class RunDir:
         return self.path / "heartbeat.json"
 
     @cached_property
+    def exit_code(self) -> Path:
+        """exit-code: the trainer's own, where a launcher would make another of it."""
+        return self.path / "exit-code"
+
+    @cached_property
     def acknowledged(self) -> Path:
         """acknowledged: there once somebody has seen that the run failed."""
         return self.path / "acknowledged"

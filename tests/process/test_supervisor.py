@@ -79,6 +79,20 @@ def test_a_wrong_configuration_is_not_tried_again(make: Make) -> None:
     assert state.exit_reason == "MAXRL_SEED is not allowed"
 
 
+def test_a_wrong_configuration_is_not_tried_again_by_way_of_a_launcher(
+    make: Make, tmp_path: Path
+) -> None:
+    # As torchrun does: ranks in the environment, and an exit code of its own.
+    launcher = tmp_path / "launcher"
+    launcher.write_text('RANK=0 "$@" || exit 1\n')
+    wrong = {"task": "arithmetic", "schedule": "hybrid", "objective": "grpo"}
+    running = make("", command=(), launch=f"sh {launcher}", **wrong)
+    running.supervise()
+    state = running.ended(1)
+    assert (state.state, state.attempt, state.exits[0].code) == ("failed", 1, 2)
+    assert "hands over to MaxRL" in (state.exit_reason or "")
+
+
 def test_a_program_that_is_not_there(make: Make) -> None:
     running = make("", command=("/nonexistent/program",))
     running.supervise()

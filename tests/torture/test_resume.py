@@ -37,13 +37,21 @@ SETTINGS = {
     # Two threads race for whatever is not summed in a fixed order.
     "OMP_NUM_THREADS": "2",
 }
+# Each start is that of three processes: none but in `make torture`.
+KILLS_OF_RANKS = int(os.environ.get("TORTURE_KILLS", "4")) // 10
+Command = tuple[str, ...]
+ALONE: Command = (sys.executable, "-P", "-m", "trainer")
+IN_TWO: Command = (
+    str(Path(sys.executable).parent / "torchrun"), "--standalone", "--nproc-per-node", "2",
+    "-m", "trainer",
+)  # fmt: skip
 WISH = TrainingState("grpo", 15.0, 2.0, 6, 1e-4)
 
 
-def trainer(run: RunDir) -> "subprocess.Popen[bytes]":
+def trainer(run: RunDir, command: Command) -> "subprocess.Popen[bytes]":
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MAXRL_", "USE_MAXRL"))}
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "trainer"],
+        command,
         env={**kept, **SETTINGS, "MAXRL_RUN_DIR": str(run.path)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -62,12 +70,12 @@ def told(run: RunDir) -> list[str]:
     return sorted(text for text in texts if text.startswith(kinds) and whole.match(text))
 
 
-def run_whole(run: RunDir, *, wish_at: int | None) -> None:
+def run_whole(run: RunDir, *, wish_at: int | None, command: Command = ALONE) -> None:
     """Never killed; somebody wishes for something else, before it trains or while it does."""
     run.control.mkdir(parents=True)
     if wish_at is None:
         publish(run.control, wish(1))
-    with trainer(run) as process:
+    with trainer(run, command) as process:
         if wish_at is not None:
             wait_until(lambda: f"Iteration {wish_at}/" in read(run), 120, f"iteration {wish_at}")
             publish(run.control, wish(2))
@@ -82,12 +90,12 @@ def read(run: RunDir) -> str:
     return run.log.read_text() if run.log.exists() else ""
 
 
-def run_killed(run: RunDir, rng: random.Random, kills: int) -> int:
+def run_killed(run: RunDir, rng: random.Random, kills: int, command: Command) -> int:
     """Kill it at random moments of its work until `kills` are done; how many were."""
     done = 0
     while True:
         size = len(read(run))
-        process = trainer(run)
+        process = trainer(run, command)
         # From the first word of this attempt on: how many more bytes it may write.
         allowed = rng.randrange(1, 6000) if done < kills else sys.maxsize
 
@@ -98,27 +106,43 @@ def run_killed(run: RunDir, rng: random.Random, kills: int) -> int:
         if process.poll() is not None:
             assert process.returncode == 0, read(run)[-500:]
             return done
-        process.send_signal(signal.SIGKILL)
+        if command == ALONE:
+            process.send_signal(signal.SIGKILL)
+        else:
+            os.kill(rng.choice(ranks_of(process.pid)), signal.SIGKILL)
         process.wait()
         done += 1
+
+
+def ranks_of(torchrun: int) -> list[int]:
+    """The processes that it started."""
+    paths = Path(f"/proc/{torchrun}/task").glob("*/children")
+    return sorted(int(word) for path in paths for word in path.read_text().split())
 
 
 Record = Callable[[str, object], None]
 
 
-def compare(record: Record, tmp_path: Path, whole: RunDir, given: tuple[Path, ...]) -> None:
-    """Kill runs that begin with `given` until there were KILLS; each tells what `whole` told."""
+def compare(
+    record: Record,
+    tmp_path: Path,
+    whole: RunDir,
+    given: tuple[Path, ...],
+    wanted: int = KILLS,
+    command: Command = ALONE,
+) -> None:
+    """Kill runs that begin with `given` as often as wanted; each tells what `whole` told."""
     seed = int(os.environ.get("TORTURE_SEED", "1"))
     rng, expected = random.Random(seed), told(whole)
     kills, round_ = 0, 0
-    while kills < KILLS:
+    while kills < wanted:
         round_ += 1
         run = RunDir(tmp_path / f"killed-{round_}")
         for path in given:
             copy = run.path / path.relative_to(whole.path)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, copy)
-        kills += run_killed(run, rng, KILLS - kills)
+        kills += run_killed(run, rng, wanted - kills, command)
         assert told(run) == expected, f"seed {seed}, round {round_}"
         shutil.rmtree(run.path)
     for name, value in {"kills": kills, "runs": round_, "texts": len(expected)}.items():
@@ -147,3 +171,13 @@ def test_killed_at_random_points_it_publishes_and_applies_once(
     assert "\nControl 1 applied at 1: correctness_threshold 15" in log
     assert "\nControl 2 applied at 7: objective maxrl (was grpo)\n" in log
     compare(record_property, tmp_path, whole, (whole.control / "000001.json",))
+
+
+@pytest.mark.skipif(KILLS_OF_RANKS == 0, reason="make torture does")
+def test_two_processes_of_which_one_is_killed_tell_the_same_too(
+    tmp_path: Path, record_property: Record
+) -> None:
+    whole = RunDir(tmp_path / "whole")
+    run_whole(whole, wish_at=None, command=IN_TWO)
+    given = (whole.control / "000001.json",)
+    compare(record_property, tmp_path, whole, given, KILLS_OF_RANKS, IN_TWO)

@@ -66,8 +66,10 @@ class Ranks:
         return cls(dist.get_rank(), size)
 
     def leave(self) -> None:
-        """Part from the others, once all is done."""
+        """Part from the others, once all of them are done."""
         if self.size > 1:
+            # A launcher takes whoever ends first for a failure, and kills who still saves.
+            self.gather([])
             dist.destroy_process_group()
 
     @property

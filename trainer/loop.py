@@ -21,7 +21,7 @@ from maxrl_ops.wire.record import (
 from maxrl_ops.wire.rundir import RunDir
 from trainer import checkpoint
 from trainer.advice import Advice
-from trainer.batch import describe, judge, solved, terms_of
+from trainer.batch import Group, describe, is_dead, judge, solved, terms_of
 from trainer.config import Config
 from trainer.control_port import ControlPort, HandOver, restart_asked
 from trainer.difficulty import CANDIDATES, Difficulty
@@ -174,6 +174,7 @@ class Trainer:
             reference_threshold=task.reference_threshold,
             bounds=task.threshold_bounds,
             prompt_sampling=None if self._difficulty is None else config.prompt_sampling,
+            redraws=config.redraws or None,
             schedule=None if config.schedule == "fixed" else config.schedule,
             hand_over_to=None if config.schedule == "fixed" else config.hand_over_to,
             hand_over_after=None if self._hand_over is None else self._hand_over.after,
@@ -239,23 +240,11 @@ class Trainer:
         self.watch = watch
         state = self.control.state
 
-        watch.enter("sample")
-        random = Random(derive_seed(config.seed, iteration, "prompts"))
-        prompts = self._draw_prompts(random)
-        seed_everything(config.seed, iteration, "sample")
-        completions = sample(
-            self.policy,
-            prompts,
-            state.n_samples,
-            config.max_new_tokens,
-            config.sampling_temperature,
-            self.task.answer_end,
-        )
-        watch.enter("verify")
-        groups = judge(completions, self.task, self._profile)
+        kept, replaced = self._draw_groups(iteration)
+        groups = [*kept, *replaced]
 
         watch.enter("update")
-        terms = terms_of(groups, state)
+        terms = terms_of(kept, state)
         update = None
         if terms:
             for parameters in self.optimizer.param_groups:
@@ -270,6 +259,7 @@ class Trainer:
             target_iterations=config.iterations,
             learning_rate=state.learning_rate,
             control_revision=self.control.revision or None,
+            groups_redrawn=len(replaced) if config.redraws else None,
             at=utc_now(),
             **_times(watch),
             **_figures(update),
@@ -282,12 +272,42 @@ class Trainer:
         if self._difficulty is not None:
             self._difficulty.observe(solved(groups, state))
 
-    def _draw_prompts(self, random: Random) -> list[Prompt]:
-        count = self.config.prompts_per_iteration
+    def _draw_groups(self, iteration: int) -> tuple[list[Group], list[Group]]:
+        """An iteration's groups: those to learn from, and those without signal they replaced."""
+        config, state = self.config, self.control.state
+        random = Random(derive_seed(config.seed, iteration, "prompts"))
+        kept: list[Group] = []
+        replaced: list[Group] = []
+        for draw in range(1 + config.redraws):
+            self.watch.enter("sample")
+            prompts = self._draw_prompts(random, config.prompts_per_iteration - len(kept))
+            seed_everything(config.seed, iteration, f"sample again {draw}" if draw else "sample")
+            completions = sample(
+                self.policy,
+                prompts,
+                state.n_samples,
+                config.max_new_tokens,
+                config.sampling_temperature,
+                self.task.answer_end,
+            )
+            self.watch.enter("verify")
+            groups = judge(completions, self.task, self._profile)
+            dead = [is_dead(group, state) for group in groups]
+            if draw == config.redraws or not any(dead):
+                kept += groups
+                break
+            for group, is_over in zip(groups, dead, strict=True):
+                (replaced if is_over else kept).append(group)
+        return kept, replaced
+
+    def _draw_prompts(self, random: Random, count: int) -> list[Prompt]:
+        # Always as many: the task spreads them over its families, the first ones first.
+        whole = self.config.prompts_per_iteration
         if self._difficulty is None:
-            return self.task.training_prompts(random, count)
+            prompts = self.task.training_prompts(random, whole)
+            return prompts if count == whole else random.sample(prompts, count)
         # A task need not have more different prompts than an iteration takes.
-        draws = (self.task.training_prompts(random, count) for _ in range(CANDIDATES))
+        draws = (self.task.training_prompts(random, whole) for _ in range(CANDIDATES))
         candidates = [prompt for draw in draws for prompt in draw]
         return self._difficulty.choose(candidates, count, random)
 

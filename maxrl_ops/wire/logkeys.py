@@ -215,6 +215,7 @@ BLOCK: tuple[tuple[Line, ...], ...] = (
             _write_groups,
         ),
     ),
+    (_single("Redrawn", "groups_redrawn", str, INT, " groups"),),
     (
         _line(
             "Effective samples",
@@ -273,6 +274,7 @@ HEADER: tuple[Line, ...] = (
         lambda e: None if e.bounds is None else f"{number(e.bounds[0])}-{number(e.bounds[1])}",
     ),
     _word("Prompt sampling", "prompt_sampling"),
+    _single("Redraws", "redraws", str, INT),
     _word("Schedule", "schedule"),
     _word("Hand over to", "hand_over_to"),
     _single("Hand over after", "hand_over_after", str, INT),

@@ -42,6 +42,7 @@ _MOST_PROMPTS = 100_000
 # What TRL has no counterpart of.
 _NATIVE = {
     "prompt_sampling": "uniform",
+    "redraws": 0,
     "length_normalisation": False,
     "torch_compile": False,
 }

@@ -21,7 +21,7 @@ from maxrl_ops.wire.record import (
 from maxrl_ops.wire.rundir import RunDir
 from trainer import checkpoint
 from trainer.advice import Advice
-from trainer.batch import Group, describe, is_dead, judge, solved, terms_of
+from trainer.batch import Group, correct_answers, describe, is_dead, judge, solved, terms_of
 from trainer.config import Config
 from trainer.control_port import ControlPort, HandOver, restart_asked
 from trainer.difficulty import CANDIDATES, Difficulty
@@ -36,6 +36,7 @@ from trainer.policy import (
     others_memory,
     speaks_in_chat,
 )
+from trainer.replay import Answer, Replay
 from trainer.reward import profile_of
 from trainer.run_log import RunLog
 from trainer.sampler import sample
@@ -114,7 +115,10 @@ class Trainer:
         self._advice = Advice()
         self._difficulty: Difficulty | None = None
         if config.prompt_sampling == "difficulty":
-            self._difficulty = checkpoint.restore_difficulty(resumed) if resumed else Difficulty()
+            self._difficulty = Difficulty.from_json(checkpoint.known_by(resumed, "difficulty"))
+        self._replay: Replay | None = None
+        if config.replay:
+            self._replay = Replay.from_json(checkpoint.known_by(resumed, "replay"))
         self._is_fresh = resumed is None
         self._saved = resumed.iteration if resumed else None
         planned = HandOver(config.hand_over_to, config.hand_over_after)
@@ -175,6 +179,7 @@ class Trainer:
             bounds=task.threshold_bounds,
             prompt_sampling=None if self._difficulty is None else config.prompt_sampling,
             redraws=config.redraws or None,
+            replay=config.replay or None,
             schedule=None if config.schedule == "fixed" else config.schedule,
             hand_over_to=None if config.schedule == "fixed" else config.hand_over_to,
             hand_over_after=None if self._hand_over is None else self._hand_over.after,
@@ -244,7 +249,8 @@ class Trainer:
         groups = [*kept, *replaced]
 
         watch.enter("update")
-        terms = terms_of(kept, state)
+        remembered = self._remembered(iteration)
+        terms = terms_of(kept, state, remembered)
         update = None
         if terms:
             for parameters in self.optimizer.param_groups:
@@ -260,6 +266,7 @@ class Trainer:
             learning_rate=state.learning_rate,
             control_revision=self.control.revision or None,
             groups_redrawn=len(replaced) if config.redraws else None,
+            replayed=None if self._replay is None else len(remembered),
             at=utc_now(),
             **_times(watch),
             **_figures(update),
@@ -271,6 +278,16 @@ class Trainer:
         append_samples(self.run_dir, self._attempt, iteration, groups)
         if self._difficulty is not None:
             self._difficulty.observe(solved(groups, state))
+        if self._replay is not None:
+            self._replay.remember(correct_answers(groups, state))
+
+    def _remembered(self, iteration: int) -> list[list[Answer]]:
+        """Answers of earlier iterations to learn from again."""
+        if self._replay is None:
+            return []
+        random = Random(derive_seed(self.config.seed, iteration, "replay"))
+        threshold = self.control.state.correctness_threshold
+        return self._replay.choose(self.config.replay, threshold, random)
 
     def _draw_groups(self, iteration: int) -> tuple[list[Group], list[Group]]:
         """An iteration's groups: those to learn from, and those without signal they replaced."""
@@ -335,6 +352,7 @@ class Trainer:
             return
         self.watch.iteration = iteration
         self.watch.enter("checkpoint")
+        known = {"difficulty": self._difficulty, "replay": self._replay}
         try:
             saved = checkpoint.save(
                 self.run_dir,
@@ -343,7 +361,7 @@ class Trainer:
                 self.optimizer,
                 pass_at_1,
                 self._kept(),
-                self._difficulty,
+                {name: each.to_json() for name, each in known.items() if each is not None},
                 self._identity,
             )
         except OSError as error:

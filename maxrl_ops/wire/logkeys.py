@@ -215,7 +215,10 @@ BLOCK: tuple[tuple[Line, ...], ...] = (
             _write_groups,
         ),
     ),
-    (_single("Redrawn", "groups_redrawn", str, INT, " groups"),),
+    (
+        _single("Redrawn", "groups_redrawn", str, INT, " groups"),
+        _single("Replayed", "replayed", str, INT, " prompts"),
+    ),
     (
         _line(
             "Effective samples",
@@ -275,6 +278,7 @@ HEADER: tuple[Line, ...] = (
     ),
     _word("Prompt sampling", "prompt_sampling"),
     _single("Redraws", "redraws", str, INT),
+    _single("Replay", "replay", str, INT),
     _word("Schedule", "schedule"),
     _word("Hand over to", "hand_over_to"),
     _single("Hand over after", "hand_over_after", str, INT),

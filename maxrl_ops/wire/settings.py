@@ -209,6 +209,9 @@ SETTINGS: Mapping[str, Setting] = {
             16,
             "How often groups without signal are replaced by those of new prompts.",
         ),
+        _integer(
+            "replay", 0, 4096, "Prompts whose earlier correct completions are learned from again."
+        ),
         _integer("max_new_tokens", 1, 32_768, "Longest completion, in tokens."),
         _number("sampling_temperature", 0, 10, "Temperature of the sampler.", above=True),
         _number(

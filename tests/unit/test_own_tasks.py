@@ -299,15 +299,19 @@ class OftenDead(Mine):
 make = OftenDead
 """
     (here / "dead.py").write_text(PROTOCOL + often_dead)
-    settings = {"MAXRL_PROMPTS_PER_ITERATION": "4", "MAXRL_REDRAWS": "2"}
+    settings = {"MAXRL_PROMPTS_PER_ITERATION": "4", "MAXRL_REDRAWS": "2", "MAXRL_REPLAY": "3"}
     done = train(here, MAXRL_TASK="dead.py:make", **settings)
     assert done.returncode == 0, done.stderr
     run = here / "maxrl-run"
     [header] = [event for event in events(run) if isinstance(event, RunStarted)]
-    assert header.redraws == 2
+    assert (header.redraws, header.replay) == (2, 3)
     drawn = samples(run)
     records = [event for event in events(run) if isinstance(event, IterationRecord)]
-    assert len(records) == 2
+    # Two to four prompts were solved at first, and all of them are remembered.
+    right = {s["prompt"] for s in drawn if s["iteration"] == 1 and s["reward"] == 1.0}
+    assert [record.replayed for record in records] == [0, min(3, len(right))]
+    kept = json.loads((run / "checkpoints" / "000002" / "replay.json").read_text())
+    assert right < set(kept)
     for record in records:
         groups = [s["prompt"] for s in drawn if s["iteration"] == record.iteration][::2]
         # Of four groups two are dead, of those in their place at most two; four are there to learn

@@ -13,10 +13,11 @@ from maxrl_ops.wire.record import ControlApplied, ControlRejected, IterationReco
 from maxrl_ops.wire.rundir import RunDir
 from maxrl_ops.wire.settings import SettingError
 from trainer.advice import Advice
-from trainer.batch import Sample, describe, is_dead, judge, terms_of
+from trainer.batch import Sample, correct_answers, describe, is_dead, judge, terms_of
 from trainer.config import load_config
 from trainer.control_port import ControlPort, Echo, HandOver, restart_asked
 from trainer.evaluate import pass_at_k, summarise
+from trainer.replay import Answer
 from trainer.reward import PROFILES
 from trainer.sampler import Completion
 from trainer.samples_file import append_samples
@@ -90,6 +91,24 @@ def test_only_groups_with_signal_count_and_only_scored_samples() -> None:
     assert told["rewards_above"] == {15.0: 2, 20.0: 2, 25.0: 0, 30.0: 0}
     assert told["effective_samples"] == pytest.approx(2.0)
     assert told["compile_ratio"] == pytest.approx(4 / 7)
+
+
+@pytest.mark.parametrize("objective", ["maxrl", "grpo"])
+def test_remembered_answers_are_one_more_group_all_of_it_correct(objective: str) -> None:
+    state = replace(STATE, objective=objective)
+    groups = [group(RIGHT, WRONG), group(WRONG, WRONG)]
+    alone = terms_of(groups, state)
+    answers = [Answer((1,), (2, 3), 23.0), Answer((1,), (4,), 23.0)]
+    terms = terms_of(groups, state, [answers])
+    # One group of samples carries signal, and there is one of answers: each weighs half.
+    assert [t.coefficient for t in terms] == [t.coefficient / 2 for t in alone] + [0.25, 0.25]
+    assert [t.completion for t in terms[-2:]] == answers
+    assert [t.coefficient for t in terms_of([], state, [answers])] == [0.5, 0.5]
+
+
+def test_correct_samples_are_remembered_with_their_reward() -> None:
+    [(prompt, answer)] = correct_answers([group(RIGHT, WRONG, LOST), group(WRONG)], STATE)
+    assert (prompt, answer) == ("p", Answer((1,), (2, 3), 23.0))
 
 
 def test_grpo_pushes_wrong_samples_down() -> None:

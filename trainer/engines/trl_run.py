@@ -43,6 +43,7 @@ _MOST_PROMPTS = 100_000
 _NATIVE = {
     "prompt_sampling": "uniform",
     "redraws": 0,
+    "replay": 0,
     "length_normalisation": False,
     "torch_compile": False,
 }

@@ -46,8 +46,8 @@ def save(
     """Write the checkpoint after `iteration`; drop all but the newest few, the best, and `kept`.
 
     `pass_at_1` is that of the held-out evaluation at this iteration, if there was one; `known` is
-    what the run knows of the prompts, JSON by name; `identity`
-    is what a run that resumes from here must have in common with this one.
+    what the run knows of the prompts, JSON by name; `identity` is what a run that resumes from here
+    must have in common with this one.
 
     Raises:
         OSError: It could not be written; what was there before still is.

@@ -11,7 +11,7 @@ from maxrl_ops.report.chart import Point as Place
 from maxrl_ops.report.curves import WINDOW, Curves
 from maxrl_ops.report.page import charts, facts, page, section, table, text
 from maxrl_ops.report.several import LEVELS
-from maxrl_ops.report.sweeps import HOW_TO_READ, Outcome, rows, tables
+from maxrl_ops.report.sweeps import HOW_TO_READ, Outcome, Table, rows, tables
 from maxrl_ops.wire.logformat import percent
 from maxrl_ops.wire.record import Evaluated
 
@@ -38,16 +38,17 @@ def render(sweep: Sweep, outcomes: Sequence[Outcome], made_at: str) -> str:
         f"{sweep.name}: maxrl-ops sweep",
         f'<header><h1>{text(sweep.name)}</h1><p class="soft">as of {text(made_at)}</p>'
         f'<p class="sentence">{text(varied)}</p>{facts(_facts(sweep, outcomes))}</header>',
-        *(
-            section(each.title, table(each.head, each.rows, numbers=len(each.head) - 1))
-            for each in found
-        ),
-        f'<p class="soft">{text(HOW_TO_READ)}</p>',
+        *(section(each.title, _table(each)) for each in found),
+        section("How to read them", f"<p>{text(HOW_TO_READ)}</p>"),
         section("Over iterations", *_over_iterations(told)),
         section("Over samples", *_over_samples(told)),
         section("Every run", _runs(outcomes)),
         section("Set-up", table(("", ""), _set_up(sweep))),
     )
+
+
+def _table(told: Table) -> str:
+    return table(told.head, told.rows, numbers=len(told.head) - 1)
 
 
 def _facts(sweep: Sweep, outcomes: Sequence[Outcome]) -> dict[str, object]:

@@ -46,11 +46,14 @@ def sweep(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
     target = None if to is None else target_of(to, "")
     asked = _asked(options, command)
     with _alone_with(asked.name):
-        asked = _claimed(asked)
+        known = _known(asked)
         jobs = _jobs(asked)
         at_once = options["at_once"] or at_once_here(asked.settings)
         console = Console(highlight=False, stderr=as_json)
         runs = Runs(asked, jobs, at_once)
+        if known is None:
+            with supervising.as_owner(home()):
+                sweep_file.save(home().sweep(asked.name), asked)
         if runs.waiting:
             _share_cores(at_once)
             daemon = start.bring_daemon_up()
@@ -60,15 +63,15 @@ def sweep(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
         except KeyboardInterrupt:
             console.print(_interrupted(runs), soft_wrap=True, markup=False)
             return ExitCode.INTERRUPTED
-    return show(asked, target, as_json=as_json)
+    return show(known or asked, target, as_json=as_json)
 
 
 def _interrupted(runs: Runs) -> str:
     name, going = runs.sweep.name, runs.going()
-    said = f"\nNo more runs of {name} are started: {len(runs.waiting)} have not begun"
+    said = f"\nNo more runs of {name} begin: {len(runs.waiting)} of {len(runs.jobs)} have not."
     if going:
-        said += f", {', '.join(going)} go on by themselves (maxrl-ops stop NAME ends one)"
-    return f"{said}. To go on: maxrl-ops sweep --name {name}"
+        said += f" By themselves go on: {', '.join(going)} (maxrl-ops stop NAME ends one)."
+    return f"{said} To go on with the rest: maxrl-ops sweep --name {name}"
 
 
 def _share_cores(at_once: int) -> None:
@@ -199,20 +202,16 @@ def _alone_with(name: str) -> Iterator[None]:
         os.close(held)
 
 
-def _claimed(asked: Sweep) -> Sweep:
-    """The sweep as its file has it, which is written where there is none.
+def _known(asked: Sweep) -> Sweep | None:
+    """The sweep of that name as its file has it; None where there is none.
 
     Raises:
-        CommandError: There is one of that name, and other things were asked of it.
+        CommandError: There is one, and other things were asked of it.
     """
-    path = home().sweep(asked.name)
-    with supervising.as_owner(home()):
-        try:
-            sweep_file.save(path, asked)
-        except FileExistsError:
-            known = sweep_file.load(path)
-        else:
-            return asked
+    try:
+        known = sweep_file.load(home().sweep(asked.name))
+    except FileNotFoundError:
+        return None
     for difference in differences(known, asked):
         raise CommandError(
             f"there is a sweep {asked.name} already, and it was asked for otherwise: "

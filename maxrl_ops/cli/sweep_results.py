@@ -67,7 +67,9 @@ def _outcome(planned: Planned) -> Outcome:
 def _print(sweep: Sweep, outcomes: list[Outcome]) -> None:
     console = Console(highlight=False)
     for each in sweeps.tables(sweeps.rows(sweep.points(), outcomes)):
-        console.print(Group(Text(each.title, style="bold"), Padding(_table(each), (0, 0, 1, 2))))
+        console.print(
+            Group(Text(each.title, style="bold"), Padding(_table(each), (0, 0, 1, 2), expand=False))
+        )
     console.print(Text(sweeps.HOW_TO_READ, style="dim"))
     for run in outcomes:
         if run.state != State.FINISHED:

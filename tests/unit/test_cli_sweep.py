@@ -197,8 +197,8 @@ def test_ctrl_c_starts_no_more_and_says_how_to_go_on(place: Place) -> None:
         said, complaint = conductor.communicate(timeout=30)
     assert (conductor.returncode, complaint) == (130, "")
     assert (
-        "No more runs of s are started: 1 have not begun, s-n_samples-4-s0 go on by themselves "
-        "(maxrl-ops stop NAME ends one). To go on: maxrl-ops sweep --name s\n"
+        "No more runs of s begin: 1 of 2 have not. By themselves go on: s-n_samples-4-s0 "
+        "(maxrl-ops stop NAME ends one). To go on with the rest: maxrl-ops sweep --name s\n"
     ) in said
     assert place.told("s-n_samples-4-s0")["state"] in ("starting", "running")
     # What there is can be looked at meanwhile: no run is a result yet.
@@ -258,6 +258,7 @@ def test_a_run_of_that_name_that_is_not_of_the_sweep_is_refused(
     RunSpec(run.name, "samples", {"seed": 0}, (), "2026-11-25", mode="observe").save(run)
     said = refused(["sweep", "samples", "--task", "arithmetic"], capsys, 4)
     assert f"there is a run {run.name} already, and it is not of this sweep" in said
+    assert not list(home.glob("sweeps/*.json"))
 
 
 def test_a_sweep_somebody_conducts_and_one_that_is_damaged(

@@ -1,6 +1,6 @@
 """A sweep as one page: its tables, its curves, and every run in it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from statistics import fmean
 
@@ -80,8 +80,15 @@ def _run(each: Outcome) -> tuple[object, ...]:
         each.samples,
         None if each.seconds is None else f"{each.seconds:.1f}",
         None if pass_at_1 is None else percent(pass_at_1),
-        *("never" if at is None else f"{at['iterations']:g}" for at in each.reached.values()),
+        *(_reached(each, at) for at in each.reached.values()),
     )
+
+
+def _reached(run: Outcome, at: Mapping[str, float] | None) -> str | None:
+    """At which iteration; nothing of a run that goes on, or was stopped: it might have."""
+    if at is not None:
+        return f"{at['iterations']:g}"
+    return "never" if run.is_counted else None
 
 
 def _set_up(sweep: Sweep) -> Iterator[tuple[str, str]]:

@@ -283,6 +283,14 @@ def test_the_page_escapes_what_a_run_has_said() -> None:
     assert "failed: &lt;/td&gt;" in page
 
 
+def test_the_page_says_never_of_what_is_over_alone() -> None:
+    sweep = Sweep("one", "one", (Axis("n_samples", (4,)),), (0, 1))
+    going, over = an_outcome(0, 10, state="running"), an_outcome(1, 10)
+    assert ">never<" not in sweep_page.render(sweep, [going], "2026-11-25T00:00:00Z")
+    # In three tables, and in the run's row.
+    assert sweep_page.render(sweep, [over], "2026-11-25T00:00:00Z").count(">never<") == 3 * 4
+
+
 def test_json_of_it_is_json() -> None:
     sweep = Sweep("one", "one", (Axis("n_samples", (4,)),), (0, 1))
     told = json.loads(json.dumps(sweeps.to_json(sweep, [an_outcome(0, 10), an_outcome(1, 30)])))

@@ -1,7 +1,7 @@
 """What the runs of a sweep came to, as means over seeds with intervals. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from maxrl_ops.core.run_state import State
@@ -119,6 +119,8 @@ class Row:
         finished, failed: Of these, those that are results; others go on, or somebody stopped them.
         pass_at: At the end of finished runs, by k.
         reached: By level, over finished and failed ones.
+        gain: By how much pass@1 at the end is above the first point's, seed by seed; None for the
+            first, and where no seed has finished at both. What a seed does to both is not in it.
     """
 
     point: Point
@@ -127,6 +129,7 @@ class Row:
     failed: int
     pass_at: Mapping[int, Estimate]
     reached: Mapping[float, Reached]
+    gain: Estimate | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As `sweep --json` has it."""
@@ -136,13 +139,32 @@ class Row:
             "finished": self.finished,
             "failed": self.failed,
             "pass_at": {str(k): _estimate_json(e) for k, e in self.pass_at.items()},
+            "gain": None if self.gain is None else _estimate_json(self.gain),
             "reached": {percent(level): each.to_json() for level, each in self.reached.items()},
         }
 
 
-def rows(points: Iterable[Point], outcomes: Sequence[Outcome]) -> list[Row]:
+def rows(points: Sequence[Point], outcomes: Sequence[Outcome]) -> list[Row]:
     """A row for each point, from those of its runs that are results."""
-    return [_row(point, [o for o in outcomes if o.point == point]) for point in points]
+    first = _at_end(points[0], outcomes)
+    found = []
+    for point in points:
+        row = _row(point, [each for each in outcomes if each.point == point])
+        if point != points[0]:
+            at_end = _at_end(point, outcomes)
+            gains = [at_end[seed] - first[seed] for seed in first if seed in at_end]
+            row = replace(row, gain=estimate(gains))
+        found.append(row)
+    return found
+
+
+def _at_end(point: Point, outcomes: Sequence[Outcome]) -> dict[int, float]:
+    """Pass@1 of a point's finished runs, by seed."""
+    return {
+        each.seed: each.pass_at[1]
+        for each in outcomes
+        if each.point == point and each.state == State.FINISHED and 1 in each.pass_at
+    }
 
 
 def _row(point: Point, mine: Sequence[Outcome]) -> Row:
@@ -203,6 +225,12 @@ def share_cell(found: Estimate | None) -> str | None:
     return percent(found.mean) + ("" if found.half is None else f" ± {percent(found.half)}")
 
 
+def gain_cell(found: Estimate | None) -> str | None:
+    """`+1.2% ± 3.4%`; None where nothing is known."""
+    cell = share_cell(found)
+    return cell if cell is None or cell.startswith("-") else f"+{cell}"
+
+
 def cost_cell(found: Reached, measure: str) -> str | None:
     """`32 ± 6`; `2 of 3: 41` where not all reached it; `never`; None where nothing is known."""
     if not found.of:
@@ -233,9 +261,15 @@ def tables(found: Sequence[Row]) -> list[Table]:
     """What came of each point: at the end, and in each measure when it reached each level."""
     ks = sorted({k for row in found for k in row.pass_at})
     at_end = [
-        (label(r.point), count_of(r), *(share_cell(r.pass_at.get(k)) for k in ks)) for r in found
+        (
+            label(r.point),
+            count_of(r),
+            *(share_cell(r.pass_at.get(k)) for k in ks),
+            gain_cell(r.gain),
+        )
+        for r in found
     ]
-    head = ("", "runs", *(f"pass@{k}" for k in ks))
+    head = ("", "runs", *(f"pass@{k}" for k in ks), "pass@1 above first")
     levels = [percent(level).replace(".0%", "%") for level in LEVELS]
     return [
         Table("Held-out at the end", head, at_end),
@@ -254,7 +288,8 @@ def tables(found: Sequence[Row]) -> list[Table]:
 
 
 HOW_TO_READ = (
-    "Means over seeds; ± is half the width of Student's 95% interval. A level is reached at the "
+    "Means over seeds; ± is half the width of Student's 95% interval. Above first: the mean "
+    "difference to the first row's runs, each with its seed's. A level is reached at the "
     "second of two evaluations in a row that have it. Where only some runs reached it, the mean is "
     "theirs, and the others would have needed more. Wall seconds are those of iterations, without "
     "loading and evaluating: of runs that shared a machine they tell what it was busy with, too."

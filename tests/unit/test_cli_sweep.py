@@ -105,8 +105,8 @@ def test_a_sweep_is_ordinary_runs_and_a_table_over_seeds(place: Place) -> None:
     assert (spec.job_name, spec.mode) == ("s", "observe")
     assert spec.settings == {"iterations": 5, "n_samples": 16, "seed": 1}
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert ["n_samples", "4", "2", "70.5%", "±", "6.4%", "98.0%", "±", "0.0%"] in lines
-    assert ["n_samples", "8", "2,", "1", "failed", "97.0%", "98.0%"] in lines
+    assert ["n_samples", "4", "2", "70.5%", "±", "6.4%", "98.0%", "±", "0.0%", "-"] in lines
+    assert ["n_samples", "8", "2,", "1", "failed", "97.0%", "98.0%", "+27.0%"] in lines
     # Iterations, and samples, to 50, 75, 90 and 95%; the last was held once only.
     cells = "1 of 2: 3", "1 of 2: 4", "1 of 2: 5", "never"
     assert ["n_samples", "8", *" ".join(cells).split()] in lines

@@ -24,7 +24,7 @@ from maxrl_ops.core.sweep import (
 )
 from maxrl_ops.report import sweep_page, sweeps
 from maxrl_ops.report.several import LEVELS
-from maxrl_ops.report.sweeps import Outcome, cost_cell, count_of, rows, share_cell
+from maxrl_ops.report.sweeps import Outcome, cost_cell, count_of, gain_cell, rows, share_cell
 from maxrl_ops.wire.rundir import DocumentError, is_run_name
 from maxrl_ops.wire.settings import SettingError
 
@@ -204,20 +204,20 @@ STATES = st.sampled_from([None, "running", "stopped", "failed", "finished", "dam
 
 @st.composite
 def some_outcomes(draw: st.DrawFn) -> list[Outcome]:
-    def one(number: int) -> Outcome:
+    def one(number: int, point: int) -> Outcome:
         state = draw(STATES)
         share = draw(st.floats(0, 1))
         at = {level: {"iterations": 10 * level, "samples": 640.0} for level in LEVELS}
         return Outcome(
             f"run-{number}",
-            {"n_samples": draw(st.sampled_from([4, 8]))},
+            {"n_samples": point},
             number,
             state=state,
             pass_at={1: share, 8: 1.0},
             reached={level: at[level] if share >= level else None for level in LEVELS},
         )
 
-    return [one(number) for number in range(draw(st.integers(0, 8)))]
+    return [one(seed, n) for n in (4, 8) for seed in range(draw(st.integers(0, 4)))]
 
 
 @given(some_outcomes(), st.randoms())
@@ -239,6 +239,12 @@ def test_a_row_counts_what_is_a_result_and_nothing_else(
             assert row.pass_at == {}
         counts = [row.reached[level] for level in LEVELS]
         assert all(each.of == row.finished + row.failed for each in counts)
+        base = {e.seed: e.pass_at[1] for e in outcomes
+                if e.point == points[0] and e.state == "finished"}  # fmt: skip
+        pairs = [e.pass_at[1] - base[e.seed] for e in finished if e.seed in base]
+        assert (row.gain is None) == (row.point == points[0] or not pairs)
+        if row.gain is not None:
+            assert row.gain.mean == pytest.approx(fmean(pairs))
         # Whoever has 90% has 75%.
         assert [each.count for each in counts] == sorted((c.count for c in counts), reverse=True)
         assert all(set(each.costs) == ({"iterations", "samples"} if each.count else set())
@@ -272,6 +278,18 @@ def test_what_was_never_reached_is_told_as_that() -> None:
     ]  # fmt: skip
     [nothing] = rows([{"n_samples": 8}], [])
     assert {cost_cell(each, "iterations") for each in nothing.reached.values()} == {None}
+
+
+def test_seeds_are_compared_with_themselves() -> None:
+    eight = {"n_samples": 8}
+    found = rows([{"n_samples": 4}, eight], [
+        *(an_outcome(seed) for seed in (0, 20, 40)),
+        *(replace(an_outcome(seed + 3), point=eight, seed=seed) for seed in (0, 20, 40)),
+        replace(an_outcome(50), point=eight),
+    ])  # fmt: skip
+    # The seeds are far apart, and what is done to them is the same.
+    assert [share_cell(row.pass_at[1]) for row in found] == ["70.0% ± 49.7%", "79.8% ± 33.7%"]
+    assert [gain_cell(row.gain) for row in found] == [None, "+3.0% ± 0.0%"]
 
 
 def test_the_page_escapes_what_a_run_has_said() -> None:

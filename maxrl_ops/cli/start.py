@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from maxrl_ops import actuating, daemon_process, systemd
+from maxrl_ops import actuating, daemon_process, environment_file, systemd
 from maxrl_ops.cli import layers, preflight, supervising
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
@@ -19,7 +19,7 @@ from maxrl_ops.core.printable import one_line
 from maxrl_ops.core.snapshot import RunSnapshot
 from maxrl_ops.daemon_file import DaemonFile
 from maxrl_ops.run_reader import LogReader, RunReader, life_of
-from maxrl_ops.systemd_files import RUN_UNIT
+from maxrl_ops.systemd_files import RUN_UNIT, SECRETS
 from maxrl_ops.wire.documents import RunSpec
 from maxrl_ops.wire.rundir import RunDir
 from maxrl_ops.wire.settings import SETTINGS, SettingError, Value, to_text
@@ -50,8 +50,19 @@ def start(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
         settings["reward_weights"] = weights
     if "checkpoint" in settings:
         settings["checkpoint"] = preflight.resolve_checkpoint(str(settings["checkpoint"]))
-    run = create(home(), settings, command or (), options["name"], job, mode, actuate)
-    supervising.supervise(home(), run)
+    at_boot = bool(options["restart_on_boot"])
+    run = create(
+        home(),
+        settings,
+        command or (),
+        options["name"],
+        job,
+        mode,
+        actuate=actuate,
+        restart_on_boot=at_boot,
+        environment_file=_environment_file(options["environment_file"]),
+    )
+    supervising.supervise(home(), run, at_boot=at_boot)
     daemon = daemon_process.ensure(home())
     reader = RunReader(run, journal())
     if daemon.problem is not None:
@@ -75,7 +86,7 @@ def start(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
             f"\nNo longer waiting; {run.name} goes on starting: maxrl-ops status {run.name}\n"
         )
         return ExitCode.INTERRUPTED
-    _print_next_steps(run, shown, daemon.running)
+    _print_next_steps(reader, shown, daemon.running)
     return ExitCode.OK
 
 
@@ -100,6 +111,23 @@ def _actuate(
     actuating.check_command(command)
     actuating.initial_state(settings)
     return given
+
+
+def _environment_file(given: str | None) -> str | None:
+    """The file's path, once it has been read: at a reboot nobody is there to mend it."""
+    if given is None:
+        return None
+    if systemd.serves(home()):
+        raise CommandError(
+            f"--environment-file: runs are units here, whose secrets are in {SECRETS}/run.env and "
+            f"{SECRETS}/NAME.env: docs/systemd.md"
+        )
+    path = Path(given).expanduser().absolute()
+    try:
+        environment_file.read(path)
+    except environment_file.EnvironmentFileError as error:
+        raise CommandError(f"--environment-file: {error}") from None
+    return str(path)
 
 
 def _settings(options: Mapping[str, Any]) -> dict[str, Value]:
@@ -205,7 +233,8 @@ def _reason(reader: RunReader, shown: RunSnapshot) -> str:
 # --- What is said -------------------------------------------------------------------------------
 
 
-def _print_next_steps(run: RunDir, shown: RunSnapshot, daemon: DaemonFile | None) -> None:
+def _print_next_steps(reader: RunReader, shown: RunSnapshot, daemon: DaemonFile | None) -> None:
+    run = reader.run
     target = shown.target_iterations
     facts = (shown.algorithm, shown.task, target and f"{target} iterations")
     what = one_line(", ".join(fact for fact in facts if fact))
@@ -216,7 +245,10 @@ def _print_next_steps(run: RunDir, shown: RunSnapshot, daemon: DaemonFile | None
         f"  log        maxrl-ops logs {run.name} -f\n"
         f"  stop       maxrl-ops stop {run.name}\n"
     )
-    if systemd.serves(home()):
+    if reader.spec.restart_on_boot:
+        by = "its unit" if systemd.serves(home()) else "the daemon, which your host has to start"
+        sys.stdout.write(f"  at boot    goes on by {by}\n")
+    elif systemd.serves(home()):
         sys.stdout.write(f"  at boot    systemctl enable {RUN_UNIT.format(run.name)}\n")
     if daemon is not None:
         sys.stdout.write(f"  metrics    {daemon.metrics}\n")

@@ -31,13 +31,14 @@ class StateFile:
     Attributes:
         value: What holds now, whether or not it could be written.
         is_saved: The file says the same, on disk.
+        is_refused: The disk did not take what was written last.
     """
 
     def __init__(self, run: RunDir, value: SupervisorState) -> None:
         self.value = value
         self.is_saved = True
+        self.is_refused = False
         self._run = run
-        self._is_refused = False
 
     @property
     def state(self) -> State:
@@ -80,10 +81,10 @@ class StateFile:
         try:
             self.value.save(self._run, durable=durable)
         except OSError as error:
-            if not self._is_refused:
+            if not self.is_refused:
                 say(f"{self._run.state} cannot be written, trying again: {error.strerror}")
-            self._is_refused = True
+            self.is_refused = True
             return
-        if self._is_refused:
+        if self.is_refused:
             say(f"{self._run.state} is written again")
-        self.is_saved, self._is_refused = durable, False
+        self.is_saved, self.is_refused = durable, False

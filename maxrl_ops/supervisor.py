@@ -256,7 +256,9 @@ class Supervisor:
         self._is_suspended = True
 
     def _start_when_due(self) -> None:
-        if self._file.has_ended or self._is_suspended or time.monotonic() < self._due:
+        # On a disk that takes nothing it would fail again and again, and for good.
+        must_wait = time.monotonic() < self._due or self._file.is_refused
+        if self._file.has_ended or self._is_suspended or must_wait:
             return
         self._lock = self._take_lock(0.0) if self._lock is None else self._lock
         if self._lock is None:

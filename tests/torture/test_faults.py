@@ -447,7 +447,7 @@ def let_be_read_only(paths: list[Path], *, on: bool) -> None:
 @pytest.mark.skipif(len(FAULTS) > SHARE, reason="a part of make torture")
 def test_a_read_only_home(small: World) -> None:
     """The trainer cannot go on; its supervisor waits, however long, and is no crash loop's."""
-    wait_until(lambda: saved(small.run) > 0, SECONDS, "the first checkpoint")
+    small.trains_on()
     before, trainer = small.state(), small.trainer()
     directories = [small.home.path, small.run.path, small.run.checkpoints, small.run.control]
     try:

@@ -23,17 +23,69 @@ STEPS_BETWEEN_LOOKS = 4
 _SHARE_TO_DROP = 0.25
 
 
+@dataclass(frozen=True, slots=True)
+class _Slots:
+    """The rows of each prompt, as a block (prompts, most rows of one).
+
+    Attributes:
+        prompts: How many.
+        row_in: The row in each slot, any where there is none; None where every slot has its row.
+        slot_of: The slot of each row, likewise.
+    """
+
+    prompts: int
+    row_in: Tensor | None = None
+    slot_of: Tensor | None = None
+
+    @staticmethod
+    def of(prompt_of: Tensor) -> "_Slots":
+        """Rows stand in the order of their prompts, and each prompt has one."""
+        counts = torch.bincount(prompt_of)
+        most = int(counts.max())
+        if int(counts.min()) == most:
+            return _Slots(len(counts))
+        rows = torch.arange(len(prompt_of), device=prompt_of.device)
+        slot_of = prompt_of * most + rows - (counts.cumsum(0) - counts)[prompt_of]
+        row_in = rows.new_zeros(len(counts) * most).index_copy(0, slot_of, rows)
+        return _Slots(len(counts), row_in, slot_of)
+
+    def by_prompt(self, x: Tensor) -> Tensor:
+        """(rows, kv_heads, group, d) -> (prompts, kv_heads, slots of one * group, d)."""
+        x = x if self.row_in is None else x.index_select(0, self.row_in)
+        split = x.view(self.prompts, -1, *x.shape[1:]).transpose(1, 2)
+        return split.reshape(self.prompts, x.shape[1], -1, x.shape[-1])
+
+    def by_row(self, x: Tensor, group: int) -> Tensor:
+        """The way back."""
+        split = x.view(*x.shape[:2], -1, group, x.shape[-1]).transpose(1, 2)
+        rows = split.reshape(-1, *split.shape[2:])
+        return rows if self.slot_of is None else rows.index_select(0, self.slot_of)
+
+
 @dataclass(slots=True)
 class _Cache:
-    """Keys and values of every layer, (rows, kv_heads, length, head_dim); `used` columns hold."""
+    """Keys and values of every layer: those of the prompts once, however many go on with one.
 
-    keys: list[Tensor]
-    values: list[Tensor]
-    used: int
+    Attributes:
+        read: Of the prompts, (prompts, kv_heads, width, head_dim) each.
+        said: Of what came after, (rows, kv_heads, max_new_tokens, head_dim); `used` columns hold.
+        blocked: What to add to the scores so that nobody looks at padding (prompts, 1, 1, width).
+        prompt_of: Of each row, in ascending order.
+    """
+
+    read: list[tuple[Tensor, Tensor]]
+    said: list[tuple[Tensor, Tensor]]
+    blocked: Tensor | None
+    prompt_of: Tensor
+    slots: _Slots
+    used: int = 0
 
     def keep(self, rows: Tensor) -> None:
-        self.keys = [keys[rows] for keys in self.keys]
-        self.values = [values[rows] for values in self.values]
+        self.said = [(keys[rows], values[rows]) for keys, values in self.said]
+        prompts, self.prompt_of = torch.unique(self.prompt_of[rows], return_inverse=True)
+        self.read = [(keys[prompts], values[prompts]) for keys, values in self.read]
+        self.blocked = None if self.blocked is None else self.blocked[prompts]
+        self.slots = _Slots.of(self.prompt_of)
 
 
 def decode(
@@ -65,11 +117,10 @@ def decode(
     layers = [Layer.of(module, shape, dtype) for module in model.model.layers]
     x = model.model.embed_tokens(ids)  # (P, width, hidden)
     hidden, cache = _read(layers, x, padding, rotation, n_samples, max_new_tokens, kernels)
-    padding = padding.repeat_interleave(n_samples)
-    said: list[list[int]] = [[] for _ in range(len(padding))]
+    at = (width - padding).repeat_interleave(n_samples)  # of each row's next token
+    said: list[list[int]] = [[] for _ in range(len(at))]
     running = list(range(len(said)))  # which row of `said` a row of the cache is
     since_look: list[Tensor] = []
-    blocked = _blocked(padding, width + max_new_tokens)
     for step in range(max_new_tokens):
         tokens = _draw(_logits(model, hidden), sampling_temperature)
         since_look.append(tokens)
@@ -87,20 +138,19 @@ def decode(
                 kept = torch.tensor([i for i, is_over in enumerate(over) if not is_over])
                 running = [running[i] for i in kept.tolist()]
                 kept = kept.to(device)
-                tokens, padding = tokens[kept], padding[kept]
-                blocked = blocked[kept] if blocked is not None else None
+                tokens, at = tokens[kept], at[kept]
                 cache.keep(kept)
-        at = cache.used - padding if blocked is not None else padding.new_tensor(cache.used)
         x = model.model.embed_tokens(tokens)  # (rows, hidden)
-        hidden = _step(layers, x, rotation.at(at), cache, blocked, kernels)
+        hidden = _step(layers, x, rotation.at(at), cache, kernels)
+        at = at + 1
     return said
 
 
-def _blocked(padding: Tensor, length: int) -> Tensor | None:
-    """What to add to the scores so that no row looks at its padding: (rows, 1, 1, length)."""
+def _blocked(padding: Tensor, width: int) -> Tensor | None:
+    """What to add to the scores so that no row looks at its padding: (prompts, 1, 1, width)."""
     if not padding.any():
         return None
-    is_padding = torch.arange(length, device=padding.device) < padding[:, None]
+    is_padding = torch.arange(width, device=padding.device) < padding[:, None]
     return torch.zeros(is_padding.shape, device=padding.device).masked_fill_(
         is_padding, float("-inf")
     )[:, None, None]
@@ -122,15 +172,14 @@ def _read(
     is_text = column >= padding[:, None]
     # A padded position looks at itself: at nothing, it would be not a number.
     seen = (column <= column[:, None]) & (is_text[:, None] | (column == column[:, None]))
-    cache = _Cache([], [], width)
+    prompt_of = torch.arange(prompts, device=x.device).repeat_interleave(n_samples)
+    cache = _Cache([], [], _blocked(padding, width), prompt_of, _Slots(prompts))
     for layer in layers:
         shape = layer.shape
         q, k, v = (part.transpose(1, 2) for part in kernels.attend_with(layer, x, here))
-        for kept, new in ((cache.keys, k), (cache.values, v)):
-            size = (prompts * n_samples, shape.kv_heads, width + max_new_tokens, shape.head_dim)
-            whole = new.new_empty(size)
-            whole[:, :, :width] = new.repeat_interleave(n_samples, 0)
-            kept.append(whole)
+        cache.read.append((k.contiguous(), v.contiguous()))
+        size = (prompts * n_samples, shape.kv_heads, max_new_tokens, shape.head_dim)
+        cache.said.append((k.new_empty(size), v.new_empty(size)))
         attended = scaled_dot_product_attention(
             q, k, v, attn_mask=seen[:, None], enable_gqa=shape.kv_heads != shape.heads
         )
@@ -140,24 +189,26 @@ def _read(
 
 
 def _step(
-    layers: Sequence[Layer],
-    x: Tensor,
-    here: Rotation,
-    cache: _Cache,
-    blocked: Tensor | None,
-    kernels: Kernels,
+    layers: Sequence[Layer], x: Tensor, here: Rotation, cache: _Cache, kernels: Kernels
 ) -> Tensor:
     """Read one more token of each row: its hidden state (rows, hidden)."""
-    at = cache.used
+    at, slots = cache.used, cache.slots
     cache.used += 1
-    for layer, keys, values in zip(layers, cache.keys, cache.values, strict=True):
-        q, keys[:, :, at], values[:, :, at] = kernels.attend_with(layer, x, here)
+    for layer, read, said in zip(layers, cache.read, cache.said, strict=True):
+        q, said[0][:, :, at], said[1][:, :, at] = kernels.attend_with(layer, x, here)
         # The heads that share keys stand side by side, as queries of one product.
         q = q.view(len(x), layer.shape.kv_heads, -1, layer.shape.head_dim)
-        scores = q @ keys[:, :, : at + 1].transpose(-1, -2) * layer.shape.head_dim**-0.5
-        if blocked is not None:
-            scores = scores + blocked[..., : at + 1]
-        attended = scores.softmax(-1) @ values[:, :, : at + 1]
+        q = q * layer.shape.head_dim**-0.5
+        keys, values = (part[:, :, : at + 1] for part in said)
+        # And so do all rows that go on with a prompt.
+        of_prompt = slots.by_prompt(q) @ read[0].transpose(-1, -2)
+        if cache.blocked is not None:
+            of_prompt = of_prompt + cache.blocked
+        scores = (slots.by_row(of_prompt, q.shape[2]), q @ keys.transpose(-1, -2))
+        weights = torch.cat(scores, -1).softmax(-1)
+        on_prompt, on_said = torch.split(weights, [read[0].shape[2], at + 1], -1)
+        from_prompt = slots.by_row(slots.by_prompt(on_prompt) @ read[1], q.shape[2])
+        attended = from_prompt + on_said @ values
         x = kernels.after_attention(layer, x, attended.reshape(len(x), -1))
     return x
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from trainer.llama.blocks import Layer, Rotation, Shape, normalise
+from trainer.llama.blocks import Layer, Norm, Rotation, Shape
 from trainer.llama.kernels import EAGER, Kernels
 
 # Rows and what they say so far -> which of them have ended.
@@ -214,7 +214,7 @@ def _step(
 
 
 def _logits(model: Any, hidden: Tensor) -> Tensor:
-    logits: Tensor = model.lm_head(normalise(model.model.norm, hidden))
+    logits: Tensor = model.lm_head(Norm.of(model.model.norm)(hidden))
     single: Tensor = logits.float()
     return single
 

@@ -4,7 +4,6 @@ A prompt is read once, however many samples it gets; a row that has ended leaves
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from trainer.llama.blocks import Layer, Norm, Rotation, Shape
+from trainer.llama.cache import Cache, Slots
 from trainer.llama.kernels import EAGER, Kernels
 
 # Rows and what they say so far -> which of them have ended.
@@ -21,71 +21,6 @@ Ended = Callable[[Sequence[int], Sequence[list[int]]], Sequence[bool]]
 STEPS_BETWEEN_LOOKS = 4
 # Rows that have ended are dropped from the cache once they are this share of it: that copies it.
 _SHARE_TO_DROP = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class _Slots:
-    """The rows of each prompt, as a block (prompts, most rows of one).
-
-    Attributes:
-        prompts: How many.
-        row_in: The row in each slot, any where there is none; None where every slot has its row.
-        slot_of: The slot of each row, likewise.
-    """
-
-    prompts: int
-    row_in: Tensor | None = None
-    slot_of: Tensor | None = None
-
-    @staticmethod
-    def of(prompt_of: Tensor) -> "_Slots":
-        """Rows stand in the order of their prompts, and each prompt has one."""
-        counts = torch.bincount(prompt_of)
-        most = int(counts.max())
-        if int(counts.min()) == most:
-            return _Slots(len(counts))
-        rows = torch.arange(len(prompt_of), device=prompt_of.device)
-        slot_of = prompt_of * most + rows - (counts.cumsum(0) - counts)[prompt_of]
-        row_in = rows.new_zeros(len(counts) * most).index_copy(0, slot_of, rows)
-        return _Slots(len(counts), row_in, slot_of)
-
-    def by_prompt(self, x: Tensor) -> Tensor:
-        """(rows, kv_heads, group, d) -> (prompts, kv_heads, slots of one * group, d)."""
-        x = x if self.row_in is None else x.index_select(0, self.row_in)
-        split = x.view(self.prompts, -1, *x.shape[1:]).transpose(1, 2)
-        return split.reshape(self.prompts, x.shape[1], -1, x.shape[-1])
-
-    def by_row(self, x: Tensor, group: int) -> Tensor:
-        """The way back."""
-        split = x.view(*x.shape[:2], -1, group, x.shape[-1]).transpose(1, 2)
-        rows = split.reshape(-1, *split.shape[2:])
-        return rows if self.slot_of is None else rows.index_select(0, self.slot_of)
-
-
-@dataclass(slots=True)
-class _Cache:
-    """Keys and values of every layer: those of the prompts once, however many go on with one.
-
-    Attributes:
-        read: Of the prompts, (prompts, kv_heads, width, head_dim) each.
-        said: Of what came after, (rows, kv_heads, max_new_tokens, head_dim); `used` columns hold.
-        blocked: What to add to the scores so that nobody looks at padding (prompts, 1, 1, width).
-        prompt_of: Of each row, in ascending order.
-    """
-
-    read: list[tuple[Tensor, Tensor]]
-    said: list[tuple[Tensor, Tensor]]
-    blocked: Tensor | None
-    prompt_of: Tensor
-    slots: _Slots
-    used: int = 0
-
-    def keep(self, rows: Tensor) -> None:
-        self.said = [(keys[rows], values[rows]) for keys, values in self.said]
-        prompts, self.prompt_of = torch.unique(self.prompt_of[rows], return_inverse=True)
-        self.read = [(keys[prompts], values[prompts]) for keys, values in self.read]
-        self.blocked = None if self.blocked is None else self.blocked[prompts]
-        self.slots = _Slots.of(self.prompt_of)
 
 
 def decode(
@@ -164,7 +99,7 @@ def _read(
     n_samples: int,
     max_new_tokens: int,
     kernels: Kernels,
-) -> tuple[Tensor, _Cache]:
+) -> tuple[Tensor, Cache]:
     """Read the prompts (P, width): the last token's hidden state of each row, and their cache."""
     prompts, width = x.shape[:2]
     column = torch.arange(width, device=x.device)
@@ -173,7 +108,7 @@ def _read(
     # A padded position looks at itself: at nothing, it would be not a number.
     seen = (column <= column[:, None]) & (is_text[:, None] | (column == column[:, None]))
     prompt_of = torch.arange(prompts, device=x.device).repeat_interleave(n_samples)
-    cache = _Cache([], [], _blocked(padding, width), prompt_of, _Slots(prompts))
+    cache = Cache([], [], _blocked(padding, width), prompt_of, Slots(prompts))
     for layer in layers:
         shape = layer.shape
         q, k, v = (part.transpose(1, 2) for part in kernels.attend_with(layer, x, here))
@@ -189,28 +124,14 @@ def _read(
 
 
 def _step(
-    layers: Sequence[Layer], x: Tensor, here: Rotation, cache: _Cache, kernels: Kernels
+    layers: Sequence[Layer], x: Tensor, here: Rotation, cache: Cache, kernels: Kernels
 ) -> Tensor:
     """Read one more token of each row: its hidden state (rows, hidden)."""
-    at, slots = cache.used, cache.slots
     cache.used += 1
-    for layer, read, said in zip(layers, cache.read, cache.said, strict=True):
-        q, said[0][:, :, at], said[1][:, :, at] = kernels.attend_with(layer, x, here)
-        # The heads that share keys stand side by side, as queries of one product.
-        q = q.view(len(x), layer.shape.kv_heads, -1, layer.shape.head_dim)
-        q = q * layer.shape.head_dim**-0.5
-        keys, values = (part[:, :, : at + 1] for part in said)
-        # And so do all rows that go on with a prompt.
-        of_prompt = slots.by_prompt(q) @ read[0].transpose(-1, -2)
-        if cache.blocked is not None:
-            of_prompt = of_prompt + cache.blocked
-        scores = (slots.by_row(of_prompt, q.shape[2]), q @ keys.transpose(-1, -2))
-        weights = torch.cat(scores, -1).softmax(-1)
-        on_prompt, on_said = torch.split(weights, [read[0].shape[2], at + 1], -1)
-        from_prompt = slots.by_row(slots.by_prompt(on_prompt) @ read[1], q.shape[2])
-        attended = from_prompt + on_said @ values
-        x = kernels.after_attention(layer, x, attended.reshape(len(x), -1))
-    return x
+    said = [(keys[:, :, : cache.used], values[:, :, : cache.used]) for keys, values in cache.said]
+    # A length of 1 would be compiled apart from all others.
+    read_token = kernels.read_token if cache.used > 1 else EAGER.read_token
+    return read_token(layers, x, here, cache.read, said, cache.blocked, cache.slots)
 
 
 def _logits(model: Any, hidden: Tensor) -> Tensor:

@@ -306,7 +306,9 @@ def test_held_out_evaluations_below_the_first_are_a_collapse_too() -> None:
     _, said = drive([*events, *steady(91, 100, 40)])
     (decision,) = decisions(said)
     assert (decision.rule, decision.iteration) == ("COLLAPSE", 65)
+    # Nothing was ever learned at that rate: a tenth of it, where a checkpoint asks for 0.3 of it.
     assert decision.changes["restart_from"] == 0
+    assert decision.changes["learning_rate"] == 1e-5
 
 
 def test_low_leaves_a_run_that_may_have_fallen_to_collapse() -> None:
@@ -461,6 +463,20 @@ def test_a_change_on_top_of_one_leaves_it_unjudged() -> None:
     _, said = drive([PLAIN, *steady(1, 100), first, *steady(101, 110), second, *steady(111, 160)])
     told = [(o.revision, o.verdict) for o in said if isinstance(o, Judged)]
     assert told == [(1, "inconclusive"), (2, "inconclusive")]
+
+
+def test_a_run_with_nothing_to_learn_from_takes_the_little_that_there_is() -> None:
+    """5% of the rewards lie above 20: no reason to lower a threshold that some samples reach."""
+    rare = {"rewards_above": {15.0: 3, 20.0: 3, 25.0: 0, 30.0: 0}}
+    started = replace(PLAIN, correctness_threshold=30.0)
+    nothing = steady(1, 40, 3, n_correct=0, **rare)
+    (decision,) = decisions(drive([started, *nothing])[1])
+    assert (decision.rule, decision.changes) == ("LOW", {"correctness_threshold": 20.0})
+    few = {"n_correct": 1, "rewards_above": {15.0: 3, 20.0: 3, 25.0: 1, 30.0: 1}}
+    some = [replace(r, **few) if r.iteration % 4 == 0 else r for r in nothing]  # type: ignore[arg-type]
+    rungs = [rung for _, rung in taken(drive([started, *some])[1])]
+    assert rungs
+    assert "threshold" not in rungs
 
 
 def test_the_counterfactual_is_told_at_the_threshold_that_was_given_up() -> None:

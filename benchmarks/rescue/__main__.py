@@ -9,20 +9,36 @@ import argparse
 import json
 import math
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.rescue.kinds import HEALTHY, KINDS, SICK
-from benchmarks.rescue.one_run import ARMS, Order, make
+from benchmarks.rescue.document import document
+from benchmarks.rescue.kinds import ARMS, HEALTHY, KINDS, SICK
+from benchmarks.rescue.one_run import INTERRUPTED, Order, make
+from benchmarks.rescue.outcome import Outcomes
+from benchmarks.rescue.story import chart
 
 _RESULTS = Path(__file__).parents[1] / "results" / "rescue.json"
+_PAGE = Path(__file__).parents[2] / "docs" / "rescue.md"
 _SEEDS = (0, 1, 2)
+_SAID = (
+    "pass_at_1",
+    "ending",
+    "detected",
+    "actions",
+    "by_hand",
+    "restarts",
+    "cpu_seconds",
+    "skipped",
+)
 
 
 class Rows:
@@ -33,16 +49,27 @@ class Rows:
         self._file, self._lock = work / "results.jsonl", threading.Lock()
         lines = self._file.read_text().splitlines() if self._file.exists() else []
         rows = [json.loads(line) for line in lines]
+        self._made = 0
         self.rows = {f"{r['kind']}/{r['seed']}/{r['arm']}": r for r in rows}
 
-    def keep(self, order: Order, row: dict[str, Any], of: int) -> None:
-        """Append it, and say so."""
+    def keep(self, order: Order, row: dict[str, Any], left: int) -> None:
+        """Append it, and say so; `left` were missing when the benchmark was called."""
         with self._lock, self._file.open("a") as file:
             file.write(json.dumps(row) + "\n")
             self.rows[order.key] = row
-            said = {k: v for k, v in row.items() if k not in {"curve", "evaluations", "changes"}}
-            sys.stdout.write(f"{len(self.rows)}/{of} {json.dumps(said)}\n")
+            self._made += 1
+            said = {key: row.get(key) for key in _SAID}
+            sys.stdout.write(f"{self._made}/{left} {order.key} {json.dumps(said)}\n")
             sys.stdout.flush()
+
+    def publish(self) -> None:
+        """Write results, document and chart anew."""
+        rows = list(self.rows.values())
+        results = {"machine": machine.describe(), "rows": rows}
+        _RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        _PAGE.write_text(document(results))
+        if drawn := chart(Outcomes(rows)):
+            _PAGE.with_suffix(".svg").write_text(drawn)
 
 
 def orders(kinds: list[str], seeds: list[int], arms: list[str]) -> Iterator[Order]:
@@ -78,14 +105,17 @@ def main() -> None:
     missing = [order for order in wanted if order.key not in rows.rows]
 
     def train(order: Order) -> None:
-        if time.monotonic() - begun < given.begin_within:
-            rows.keep(order, make(order, given.keep), len(wanted))
+        if time.monotonic() - begun < given.begin_within and not INTERRUPTED.is_set():
+            with suppress(InterruptedError):
+                rows.keep(order, make(order, given.keep), len(missing))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: INTERRUPTED.set())
 
     with ThreadPoolExecutor(given.at_once) as pool:
         list(pool.map(train, missing))
     if given.publish:
-        document = {"machine": machine.describe(), "rows": list(rows.rows.values())}
-        _RESULTS.write_text(json.dumps(document, indent=1) + "\n")
+        rows.publish()
     sys.exit(any(order.key not in rows.rows for order in wanted))
 
 

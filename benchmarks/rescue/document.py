@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from benchmarks.rescue.kinds import HEALTHY, KINDS, SICK
-from benchmarks.rescue.one_run import ARMS, SUPERVISION
+from benchmarks.rescue.kinds import ARMS, HEALTHY, KINDS, SICK, SUPERVISION
 from benchmarks.rescue.outcome import (
     HARMED,
     RESCUED,

@@ -18,7 +18,7 @@ from maxrl_ops.wire.record import (
 
 # Iterations that share a point of the curve.
 _POINT = 5
-RESTART, STALL = "restart", "stall"
+RESTART = "restart"
 
 
 @dataclass(frozen=True)

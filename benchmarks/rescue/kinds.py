@@ -7,7 +7,15 @@ from benchmarks.rescue import outside, sick_tasks
 from benchmarks.rescue.outside import Strike
 from benchmarks.rescue.small_task import TASKS, SmallTask
 
-SUPERVISION = ("restart", "stall")
+ARMS = ("act", "observe", "naive")
+# Shorter than the product's, as the runs are: told in the document.
+SUPERVISION = {
+    "MAXRL_OPS_STALL_SECONDS": "4",
+    "MAXRL_OPS_STALL_GRACE_SECONDS": "1",
+    "MAXRL_OPS_BACKOFF_SCALE": "0.2",
+    "MAXRL_OPS_STOP_GRACE_SECONDS": "20",
+}
+_RESTARTED = ("restart",)
 _BAD_RATE = ("COLLAPSE", "UNSTABLE", "NONFINITE", "NO LEARNING")
 
 _RATE = 1e-3
@@ -105,7 +113,7 @@ SICK: Mapping[str, Kind] = {
         f"the reward hangs in every {sick_tasks.HANGS_EVERY}th iteration",
         flags=("--reward-timeout", "2"),
         sick="hanging",
-        signs=SUPERVISION,
+        signs=_RESTARTED,
     ),
     "reward raises": Kind(
         f"the reward raises for {sick_tasks.RAISES_FOR:.0%} of the samples", sick="raising"
@@ -133,13 +141,13 @@ SICK: Mapping[str, Kind] = {
     "trainer crashes": Kind(
         f"SIGSEGV after every {sick_tasks.CRASHES_AFTER} iterations",
         sick="crashing",
-        signs=SUPERVISION,
+        signs=_RESTARTED,
         onset=sick_tasks.CRASHES_AFTER,
     ),
     "trainer deadlocks": Kind(
         f"a lock is taken twice after every {sick_tasks.DEADLOCKS_AFTER} iterations",
         sick="deadlocking",
-        signs=SUPERVISION,
+        signs=_RESTARTED,
         onset=sick_tasks.DEADLOCKS_AFTER,
     ),
     "trainer leaks": Kind(
@@ -147,19 +155,19 @@ SICK: Mapping[str, Kind] = {
         "MB it is killed",
         sick="leaking",
         strike=outside.KillsForMemory,
-        signs=SUPERVISION,
+        signs=_RESTARTED,
     ),
     "checkpoint corrupted": Kind(
         f"the newest checkpoint loses a block at iteration {outside.CORRUPTED_AT}, and the trainer "
         "dies",
         strike=outside.CorruptsCheckpoint,
-        signs=SUPERVISION,
+        signs=_RESTARTED,
         onset=outside.CORRUPTED_AT,
     ),
     "disk full": Kind(
         f"the disk is full for {outside.FULL_SECONDS:g} s from iteration {outside.FULL_AT} on",
         strike=outside.FillsDisk,
-        signs=SUPERVISION,
+        signs=_RESTARTED,
         onset=outside.FULL_AT,
         on_small_disk=True,
     ),

@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from benchmarks.rescue import outside
 from benchmarks.rescue.cpu import CpuMeter
 from benchmarks.rescue.evaluation import held_out, newest_model
 from benchmarks.rescue.facts import Told, facts_of
-from benchmarks.rescue.kinds import KINDS, Kind
+from benchmarks.rescue.kinds import KINDS, SUPERVISION, Kind
 from benchmarks.rescue.naive import Naive
 from benchmarks.rescue.small_task import TASK_ENV
 from maxrl_ops.core.in_force import InForce
@@ -30,18 +31,14 @@ from maxrl_ops.wire.record import (
 )
 from maxrl_ops.wire.rundir import DocumentError, RunDir
 
-ARMS = ("act", "observe", "naive")
-# Shorter than the product's, as the runs are: told in the document.
-SUPERVISION = {
-    "MAXRL_OPS_STALL_SECONDS": "4",
-    "MAXRL_OPS_STALL_GRACE_SECONDS": "1",
-    "MAXRL_OPS_BACKOFF_SCALE": "0.2",
-    "MAXRL_OPS_STOP_GRACE_SECONDS": "20",
-}
 _LONGEST_SECONDS = 240.0
 _POLL_SECONDS = 0.1
 _READING_SECONDS = 20.0
 _ROOT = Path(__file__).parents[2]
+
+
+INTERRUPTED = threading.Event()
+"""Set by whoever ends the benchmark: living runs are stopped, and nothing is kept of them."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +183,8 @@ def _follow(watch: Watch, strike: outside.Nothing, budget: int) -> str:
     """Until the run ends, or its samples or its time are spent: which of them."""
     deadline, ending = time.monotonic() + _LONGEST_SECONDS, ""
     while not watch.at.has_ended():
+        if INTERRUPTED.is_set():
+            raise InterruptedError
         watch.read()
         strike.step(watch)
         if not ending and watch.samples > budget:

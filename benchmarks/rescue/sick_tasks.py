@@ -31,7 +31,7 @@ DEADLOCKS_AFTER = 60
 LEAKS_MEGABYTES = 8
 POISONED_AT = 60
 # Length and ending that two broken rewards pay for.
-PAID_LENGTH, PAID_END = 6, "0"
+PAID_LENGTH, PAID_END = 4, "0"
 
 
 def _run() -> RunDir:

@@ -311,6 +311,18 @@ def test_held_out_evaluations_below_the_first_are_a_collapse_too() -> None:
     assert decision.changes["learning_rate"] == 1e-5
 
 
+def test_an_evaluation_while_the_verifier_is_down_is_none() -> None:
+    """It counts every sample as wrong; two of those would be a collapse."""
+    events: list[Input] = [PLAIN, evaluated(0, 0.6), *steady(1, 59, 40)]
+    dark = [IterationRecord(n, 1000, n_total=0, unscored=64) for n in range(60, 101)]
+    events += [*dark[:20], evaluated(79, 0.0), *dark[20:], evaluated(100, 0.0)]
+    state, said = drive([*events, *steady(101, 119, 40)])
+    assert not decisions(said)
+    assert state.held_out.below == 0
+    _, said = drive([evaluated(119, 0.1), evaluated(120, 0.1), *steady(121, 130, 40)], state)
+    assert taken(said) == [("COLLAPSE", "restart_1")]
+
+
 def test_low_leaves_a_run_that_may_have_fallen_to_collapse() -> None:
     """LOW's change would have to settle, and to cool down, before COLLAPSE could act."""
     events: list[Input] = [PLAIN, evaluated(0, 0.4), *steady(1, 20, 10), evaluated(20, 0.2)]
@@ -645,6 +657,16 @@ def test_reward_hacking() -> None:
     assert "the reward is higher" in (bought(reward_mean=15.0) or "")
     assert "tokens long" in (bought(length_mean=12.0) or "")
     assert "trivial" in (bought(trivial_ratio=0.4) or "")
+
+
+def test_fewer_different_answers_are_no_hacking_where_held_out_ones_get_better() -> None:
+    def rows(first: int, unique: int) -> list[Input]:
+        return [replace(r, unique=unique, unique_of=64) for r in steady(first, first + 59)]
+
+    for last, fires in ((0.31, True), (0.6, False)):
+        events = [PLAIN, evaluated(0, 0.3), *rows(1, 50), evaluated(60, last), *rows(61, 20)]
+        state, _ = drive(events)
+        assert ("REWARD HACKING" in state.firing) is fires
 
 
 def test_reward_hacking_holds_high_and_thresholds() -> None:

@@ -128,7 +128,7 @@ def set_aside_damaged(run: RunDir) -> list[str]:
 def _is_readable(checkpoint: Checkpoint) -> bool:
     try:
         for path in checkpoint.model.glob("*.safetensors"):
-            with safe_open(path, "pt") as tensors:  # type: ignore[no-untyped-call]
+            with safe_open(path, "pt") as tensors:
                 tensors.keys()
         # Mapped, so that no more than its directory is read.
         torch.load(checkpoint.path / "optimizer.pt", "cpu", weights_only=True, mmap=True)

@@ -151,7 +151,7 @@ class Collapse:
     held_out_dwell: int = _of(2, 1, 100, "so many evaluations running")
     learning_rate_factor: float = _of(0.3, 0.001, 1, "each restart multiplies learning_rate by it")
     learning_rate_factor_at_start: float = _of(
-        0.1, 0.001, 1, "or by this, where it goes back to the model that the run began with"
+        0.02, 0.001, 1, "or by this, where it goes back to the model that the run began with"
     )
     most_restarts: int = _of(2, 0, 10, "restarts by this rule in a run, then only an alert")
 

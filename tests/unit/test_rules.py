@@ -306,9 +306,9 @@ def test_held_out_evaluations_below_the_first_are_a_collapse_too() -> None:
     _, said = drive([*events, *steady(91, 100, 40)])
     (decision,) = decisions(said)
     assert (decision.rule, decision.iteration) == ("COLLAPSE", 65)
-    # Nothing was ever learned at that rate: a tenth of it, where a checkpoint asks for 0.3 of it.
+    # Nothing was ever learned at that rate: 0.02 of it, where a checkpoint asks for 0.3 of it.
     assert decision.changes["restart_from"] == 0
-    assert decision.changes["learning_rate"] == 1e-5
+    assert decision.changes["learning_rate"] == 2e-6
 
 
 def test_an_evaluation_while_the_verifier_is_down_is_none() -> None:

@@ -137,6 +137,11 @@ class Trainer:
         back = restart_asked(self.run_dir, self.task, self.config.initial)
         if back is not None:
             checkpoint.drop_beyond(self.run_dir, back.restart_from or 0)
+        for name in checkpoint.set_aside_damaged(self.run_dir):
+            if self.log is not None:
+                self.log.write_foreign(
+                    f"checkpoint {name} is damaged, and set aside as damaged-{name}\n"
+                )
         return back, checkpoints.newest(self.run_dir)
 
     def _remark(self, log: RunLog, device: torch.device) -> None:

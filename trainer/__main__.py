@@ -154,9 +154,11 @@ def _train(config: Config, task: Task, log: RunLog, stop: _StopFlag) -> ExitCode
         with suppress(OSError):
             log.write_foreign(traceback.format_exc())
         reason, code = f"{type(error).__name__}: {error}", ExitCode.CRASHED
-    # A full disk may be the very reason: then the exit code has to do.
-    with suppress(OSError):
+    try:
         log.write(RunEnded("failed", reason))
+    except OSError:
+        # The disk may be the very reason: then the exit code has to do.
+        return ExitCode.UNTOLD if code == ExitCode.CRASHED else code
     return code
 
 

@@ -100,10 +100,16 @@ def check(
         resolved["reward_weights"] = weights
     if "checkpoint" in resolved:
         resolved["checkpoint"] = preflight.resolve_checkpoint(str(resolved["checkpoint"]))
-    # A sweep, which goes on by itself wherever it was cut off, has neither.
-    at_boot = bool(options.get("restart_on_boot"))
-    secrets = _environment_file(options.get("environment_file"))
-    return Asked(resolved, command or (), job, mode, actuate, at_boot, secrets)
+    return Asked(
+        resolved,
+        command or (),
+        job,
+        mode,
+        actuate,
+        # A sweep has neither: it goes on when it is called again.
+        bool(options.get("restart_on_boot")),
+        _environment_file(options.get("environment_file")),
+    )
 
 
 def begin(asked: Asked, name: str | None) -> RunDir:

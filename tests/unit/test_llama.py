@@ -139,6 +139,20 @@ def test_rows_that_end_leave_the_others_as_they_were(model: Any) -> None:
     assert len(decode(model, prompts[:1], 1, 20, 0.0, ended)[0]) == 4
 
 
+def test_rows_of_a_prompt_end_one_by_one(model: Any) -> None:
+    """However many are left of each prompt, they go on from it."""
+    prompts, n = prompts_of(4, 7, 2, 5), 3
+    whole = decode(model, prompts, 1, 20, 0.0, never)
+    ends = [20, 3, 3, 3, 3, 3, 9, 14, 3, 20, 20, 20]  # of the second prompt, none is left
+
+    def ended(rows: Sequence[int], said: Sequence[list[int]]) -> list[bool]:
+        return [len(ids) >= ends[row] for row, ids in zip(rows, said, strict=True)]
+
+    for row, ids in enumerate(decode(model, prompts, n, 20, 0.0, ended)):
+        assert ids == whole[row // n][: len(ids)]
+        assert ends[row] <= len(ids)
+
+
 sequences = st.lists(
     st.tuples(
         st.sampled_from(prompts_of(1, 4, 4, 7)),

@@ -80,64 +80,106 @@ class Rotation:
         return torch.cat(turned, -1).to(x.dtype)
 
 
-def normalise(norm: Any, x: Tensor) -> Tensor:
-    """Root mean square normalisation by the last dimension, with the weights of `norm`."""
-    return rms_norm(x, (x.shape[-1],), norm.weight.to(x.dtype), norm.variance_epsilon)
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """Root mean square normalisation by the last dimension."""
+
+    weight: Tensor
+    epsilon: float
+
+    @staticmethod
+    def of(module: Any) -> "Norm":
+        """What transformers' `module` does."""
+        return Norm(module.weight, module.variance_epsilon)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Normalise the rows of `x`."""
+        return rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.epsilon)
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A matrix and a bias: of one linear layer, or of several side by side."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    @staticmethod
+    def of(*modules: Any, dtype: torch.dtype | None = None) -> "Product":
+        """What multiplies the same rows as `modules`, cast to `dtype` if there is one."""
+        weights, biases = [m.weight for m in modules], [m.bias for m in modules]
+        return Product(
+            _side_by_side(weights).to(dtype),
+            None if biases[0] is None else _side_by_side(biases).to(dtype),
+        )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Multiply the rows of `x`."""
+        return linear(x, self.weight, self.bias)
+
+
+def _side_by_side(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A decoder layer, with matrices side by side that multiply the same rows."""
+    """A decoder layer: nothing but tensors, with matrices side by side that multiply the same rows.
 
-    module: Any
+    Attributes:
+        before_attention: And `before_mlp`: the normalisations.
+        of_queries: And `of_keys`, where the model normalises heads.
+    """
+
     shape: Shape
-    queries_keys_values: tuple[Tensor, Tensor | None]
-    gate_and_up: tuple[Tensor, Tensor | None]
+    before_attention: Norm
+    queries_keys_values: Product
+    of_queries: Norm | None
+    of_keys: Norm | None
+    output: Product
+    before_mlp: Norm
+    gate_and_up: Product
+    down: Product
 
     @staticmethod
     def of(module: Any, shape: Shape, dtype: torch.dtype | None = None) -> "Layer":
         """The layer that transformers' `module` is; gradients flow back into its weights.
 
-        What is side by side is cast to `dtype` once, where many steps would each cast it.
+        The matrices are cast to `dtype` once, where many steps would each cast them.
         """
         attention, mlp = module.self_attn, module.mlp
+        normalises = hasattr(attention, "q_norm")
         return Layer(
-            module,
             shape,
-            _side_by_side(dtype, attention.q_proj, attention.k_proj, attention.v_proj),
-            _side_by_side(dtype, mlp.gate_proj, mlp.up_proj),
+            Norm.of(module.input_layernorm),
+            Product.of(attention.q_proj, attention.k_proj, attention.v_proj, dtype=dtype),
+            Norm.of(attention.q_norm) if normalises else None,
+            Norm.of(attention.k_norm) if normalises else None,
+            Product.of(attention.o_proj, dtype=dtype),
+            Norm.of(module.post_attention_layernorm),
+            Product.of(mlp.gate_proj, mlp.up_proj, dtype=dtype),
+            Product.of(mlp.down_proj, dtype=dtype),
         )
 
     def attend_with(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of the rows `x` (..., hidden): (..., heads, head_dim)."""
-        attention, shape = self.module.self_attn, self.shape
-        normed = normalise(self.module.input_layernorm, x)
-        heads = linear(normed, *self.queries_keys_values).view(*x.shape[:-1], -1, shape.head_dim)
+        shape = self.shape
+        heads = self.queries_keys_values(self.before_attention(x))
+        heads = heads.view(*x.shape[:-1], -1, shape.head_dim)
         both = shape.heads + shape.kv_heads
         turning, values = torch.split(heads, [both, shape.kv_heads], -2)
         sizes = [shape.heads, shape.kv_heads]
-        if hasattr(attention, "q_norm"):
+        if self.of_queries is not None and self.of_keys is not None:
             queries, keys = torch.split(turning, sizes, -2)
-            normed_heads = normalise(attention.q_norm, queries), normalise(attention.k_norm, keys)
-            turning = torch.cat(normed_heads, -2)
+            turning = torch.cat((self.of_queries(queries), self.of_keys(keys)), -2)
         queries, keys = torch.split(rotation.turn(turning), sizes, -2)
         return queries, keys, values
 
     def after_attention(self, x: Tensor, attended: Tensor) -> Tensor:
         """The rest of the layer: the output projection, and the gated feed-forward network."""
-        module = self.module
-        x = x + module.self_attn.o_proj(attended)
-        normed = normalise(module.post_attention_layernorm, x)
-        gate, up = linear(normed, *self.gate_and_up).chunk(2, -1)
-        out: Tensor = module.mlp.down_proj(silu(gate) * up)
-        return x + out
-
-
-def _side_by_side(dtype: torch.dtype | None, *modules: Any) -> tuple[Tensor, Tensor | None]:
-    weight = torch.cat([module.weight for module in modules]).to(dtype)
-    if modules[0].bias is None:
-        return weight, None
-    return weight, torch.cat([module.bias for module in modules]).to(dtype)
+        x = x + self.output(attended)
+        gate, up = self.gate_and_up(self.before_mlp(x)).chunk(2, -1)
+        return x + self.down(silu(gate) * up)
 
 
 def log_probs_of(

@@ -4,14 +4,14 @@ A prompt is read once, however many samples it gets; a row that has ended leaves
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from trainer.llama.blocks import Layer, Rotation, Shape, normalise
+from trainer.llama.blocks import Layer, Norm, Rotation, Shape
+from trainer.llama.cache import Cache, Slots
 from trainer.llama.kernels import EAGER, Kernels
 
 # Rows and what they say so far -> which of them have ended.
@@ -21,19 +21,6 @@ Ended = Callable[[Sequence[int], Sequence[list[int]]], Sequence[bool]]
 STEPS_BETWEEN_LOOKS = 4
 # Rows that have ended are dropped from the cache once they are this share of it: that copies it.
 _SHARE_TO_DROP = 0.25
-
-
-@dataclass(slots=True)
-class _Cache:
-    """Keys and values of every layer, (rows, kv_heads, length, head_dim); `used` columns hold."""
-
-    keys: list[Tensor]
-    values: list[Tensor]
-    used: int
-
-    def keep(self, rows: Tensor) -> None:
-        self.keys = [keys[rows] for keys in self.keys]
-        self.values = [values[rows] for values in self.values]
 
 
 def decode(
@@ -65,11 +52,10 @@ def decode(
     layers = [Layer.of(module, shape, dtype) for module in model.model.layers]
     x = model.model.embed_tokens(ids)  # (P, width, hidden)
     hidden, cache = _read(layers, x, padding, rotation, n_samples, max_new_tokens, kernels)
-    padding = padding.repeat_interleave(n_samples)
-    said: list[list[int]] = [[] for _ in range(len(padding))]
+    at = (width - padding).repeat_interleave(n_samples)  # of each row's next token
+    said: list[list[int]] = [[] for _ in range(len(at))]
     running = list(range(len(said)))  # which row of `said` a row of the cache is
     since_look: list[Tensor] = []
-    blocked = _blocked(padding, width + max_new_tokens)
     for step in range(max_new_tokens):
         tokens = _draw(_logits(model, hidden), sampling_temperature)
         since_look.append(tokens)
@@ -87,20 +73,19 @@ def decode(
                 kept = torch.tensor([i for i, is_over in enumerate(over) if not is_over])
                 running = [running[i] for i in kept.tolist()]
                 kept = kept.to(device)
-                tokens, padding = tokens[kept], padding[kept]
-                blocked = blocked[kept] if blocked is not None else None
+                tokens, at = tokens[kept], at[kept]
                 cache.keep(kept)
-        at = cache.used - padding if blocked is not None else padding.new_tensor(cache.used)
         x = model.model.embed_tokens(tokens)  # (rows, hidden)
-        hidden = _step(layers, x, rotation.at(at), cache, blocked, kernels)
+        hidden = _step(layers, x, rotation.at(at), cache, kernels)
+        at = at + 1
     return said
 
 
-def _blocked(padding: Tensor, length: int) -> Tensor | None:
-    """What to add to the scores so that no row looks at its padding: (rows, 1, 1, length)."""
+def _blocked(padding: Tensor, width: int) -> Tensor | None:
+    """What to add to the scores so that no row looks at its padding: (prompts, 1, 1, width)."""
     if not padding.any():
         return None
-    is_padding = torch.arange(length, device=padding.device) < padding[:, None]
+    is_padding = torch.arange(width, device=padding.device) < padding[:, None]
     return torch.zeros(is_padding.shape, device=padding.device).masked_fill_(
         is_padding, float("-inf")
     )[:, None, None]
@@ -114,7 +99,7 @@ def _read(
     n_samples: int,
     max_new_tokens: int,
     kernels: Kernels,
-) -> tuple[Tensor, _Cache]:
+) -> tuple[Tensor, Cache]:
     """Read the prompts (P, width): the last token's hidden state of each row, and their cache."""
     prompts, width = x.shape[:2]
     column = torch.arange(width, device=x.device)
@@ -122,15 +107,14 @@ def _read(
     is_text = column >= padding[:, None]
     # A padded position looks at itself: at nothing, it would be not a number.
     seen = (column <= column[:, None]) & (is_text[:, None] | (column == column[:, None]))
-    cache = _Cache([], [], width)
+    prompt_of = torch.arange(prompts, device=x.device).repeat_interleave(n_samples)
+    cache = Cache([], [], _blocked(padding, width), prompt_of, Slots(prompts))
     for layer in layers:
         shape = layer.shape
         q, k, v = (part.transpose(1, 2) for part in kernels.attend_with(layer, x, here))
-        for kept, new in ((cache.keys, k), (cache.values, v)):
-            size = (prompts * n_samples, shape.kv_heads, width + max_new_tokens, shape.head_dim)
-            whole = new.new_empty(size)
-            whole[:, :, :width] = new.repeat_interleave(n_samples, 0)
-            kept.append(whole)
+        cache.read.append((k.contiguous(), v.contiguous()))
+        size = (prompts * n_samples, shape.kv_heads, max_new_tokens, shape.head_dim)
+        cache.said.append((k.new_empty(size), v.new_empty(size)))
         attended = scaled_dot_product_attention(
             q, k, v, attn_mask=seen[:, None], enable_gqa=shape.kv_heads != shape.heads
         )
@@ -140,30 +124,18 @@ def _read(
 
 
 def _step(
-    layers: Sequence[Layer],
-    x: Tensor,
-    here: Rotation,
-    cache: _Cache,
-    blocked: Tensor | None,
-    kernels: Kernels,
+    layers: Sequence[Layer], x: Tensor, here: Rotation, cache: Cache, kernels: Kernels
 ) -> Tensor:
     """Read one more token of each row: its hidden state (rows, hidden)."""
-    at = cache.used
     cache.used += 1
-    for layer, keys, values in zip(layers, cache.keys, cache.values, strict=True):
-        q, keys[:, :, at], values[:, :, at] = kernels.attend_with(layer, x, here)
-        # The heads that share keys stand side by side, as queries of one product.
-        q = q.view(len(x), layer.shape.kv_heads, -1, layer.shape.head_dim)
-        scores = q @ keys[:, :, : at + 1].transpose(-1, -2) * layer.shape.head_dim**-0.5
-        if blocked is not None:
-            scores = scores + blocked[..., : at + 1]
-        attended = scores.softmax(-1) @ values[:, :, : at + 1]
-        x = kernels.after_attention(layer, x, attended.reshape(len(x), -1))
-    return x
+    said = [(keys[:, :, : cache.used], values[:, :, : cache.used]) for keys, values in cache.said]
+    # A length of 1 would be compiled apart from all others.
+    read_token = kernels.read_token if cache.used > 1 else EAGER.read_token
+    return read_token(layers, x, here, cache.read, said, cache.blocked, cache.slots)
 
 
 def _logits(model: Any, hidden: Tensor) -> Tensor:
-    logits: Tensor = model.lm_head(normalise(model.model.norm, hidden))
+    logits: Tensor = model.lm_head(Norm.of(model.model.norm)(hidden))
     single: Tensor = logits.float()
     return single
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
-from trainer.llama.blocks import Layer, Rotation, Shape, normalise
+from trainer.llama.blocks import Layer, Norm, Rotation, Shape
 from trainer.llama.kernels import EAGER, Kernels
 
 # 64 MiB of float32, and three or four times as much while their softmax is taken.
@@ -96,7 +96,7 @@ def hidden_states(
             x = _recomputed(_layer, module, shape, x, rotation, batch, kernels)
         else:
             x = _layer(module, shape, x, rotation, batch, kernels)
-    return normalise(model.model.norm, x.index_select(0, batch.predicting))
+    return Norm.of(model.model.norm)(x.index_select(0, batch.predicting))
 
 
 def _lay_out(sequences: Sequence[tuple[Sequence[int], Sequence[int]]], like: Tensor) -> _Batch:

@@ -69,6 +69,8 @@ _COLLECTIONS = (20_000, 50, 100)
 # block.
 _SHOWN_AT_ONCE = 100
 _SHOWN_AFTER_SECONDS = 0.005
+# So many runs are one piece of a turn: what it found is stored and shown before the next piece.
+_LOOKED_AT_ONCE = 1000
 _OK, _CONFIGURATION, _IN_USE, _NOT_UP = 0, 2, 4, 5
 # EX_CONFIG of sysexits.h: systemd does not start us again until a person has.
 _CONFIGURATION_OF_SERVICE = 78
@@ -140,7 +142,11 @@ class Daemon:
             seen.watch is not None and seen.looked_as is None for seen in self._runs.values()
         )
         due = [s for s in self._runs.values() if s.is_due(now, is_watched=self._is_watched)]
-        is_busy = self._look_at(due)
+        is_busy = False
+        for start in range(0, len(due), _LOOKED_AT_ONCE):
+            is_busy |= self._look_at(due[start : start + _LOOKED_AT_ONCE])
+            if len(due) > _LOOKED_AT_ONCE:
+                self._show(has_changed=True)
         self._is_ready = self._is_ready or not is_busy
         self._show(has_changed=has_left or bool(due))
         if self._retention is not None and self._is_ready and self._list_problem is None:
@@ -221,8 +227,9 @@ class Daemon:
         gone = self._runs.keys() - there.keys()
         for name in gone:
             del self._runs[name]
-        for name, run in there.items():
-            self._runs.setdefault(name, SeenRun(run))
+        # Those that go on first: to take in thousands of old ones for the first time takes minutes.
+        for name in sorted(there.keys() - self._runs.keys(), key=lambda n: _written(there[n])):
+            self._runs[name] = SeenRun(there[name])
         return bool(gone)
 
     def _look_after(self, seen: SeenRun) -> bool:
@@ -340,6 +347,12 @@ class Daemon:
                 unread=self._unread,
             )
         )
+
+
+def _written(run: RunDir) -> tuple[int, str]:
+    """What sorts runs by when somebody last said that they live, the newest first."""
+    stamp = stamp_of(run.heartbeat) or stamp_of(run.state) or stamp_of(run.spec)
+    return (0 if stamp is None else -stamp.mtime_ns, run.name)
 
 
 # --- From the command line ------------------------------------------------------------------------

@@ -166,9 +166,11 @@ def _train(config: Config, task: Task, log: RunLog | None, stop: _StopFlag) -> E
         with suppress(OSError):
             (sys.stderr.write if log is None else log.write_foreign)(traceback.format_exc())
         reason, code = f"{type(error).__name__}: {error}", ExitCode.CRASHED
-    # A full disk may be the very reason: then the exit code has to do.
-    with suppress(OSError):
+    try:
         _say_failed(reason, log)
+    except OSError:
+        # The disk may be the very reason: then the exit code has to do.
+        return ExitCode.UNTOLD if code == ExitCode.CRASHED else code
     return code
 
 

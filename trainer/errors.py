@@ -11,6 +11,8 @@ class ExitCode(IntEnum):
     USAGE = 2
     NOT_FOUND = 3
     IN_USE = 4
+    # EX_IOERR of sysexits.h: the log, which would have told the reason, could not be written.
+    UNTOLD = 74
     # 128 + SIGTERM: stopped as asked, with a checkpoint.
     STOPPED = 143
 

@@ -18,6 +18,9 @@ _LONGEST_BACKOFF_SECONDS = 60.0
 # Usage, not found, in use, EX_CONFIG: starting again would change nothing.
 CONFIGURATION_CODES = frozenset({2, 3, 4, 78})
 
+# EX_IOERR of sysexits.h, by which our trainer says that it could not write why.
+_UNTOLD = 74
+
 
 class State(StrEnum):
     """What a run is doing, as state.json and `status` name it."""
@@ -135,6 +138,8 @@ class Ending:
             return _SIGNAL_WORDS.get(self.signal, f"killed by {signal_name(self.signal)}")
         if self.code is None:
             return REBOOTED if self.is_cut_off else "ended while no supervisor watched"
+        if self.code == _UNTOLD:
+            return f"its log could not be written (exit code {self.code})"
         # How shells report the signal that ended what they ran.
         if self.code > 128 and (name := signal_name(self.code - 128)).startswith("SIG"):
             return f"exit code {self.code} ({name})"

@@ -511,6 +511,26 @@ def test_a_state_that_cannot_be_written_is_written_later(make: Make) -> None:
     assert running.ended(0).state == "stopped"
 
 
+def test_nothing_is_started_whose_start_cannot_be_written_down(make: Make) -> None:
+    running = make(
+        "if attempt == 2: sys.exit(0)\n"
+        "print('training', flush=True)\n"
+        "while not (run / 'crash').exists(): time.sleep(0.02)\n"
+        "sys.exit(1)"
+    )
+    process = running.supervise()
+    running.wait_for_training()
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    (running.run.path / "crash").touch()
+    assert process.stderr is not None
+    said = iter(process.stderr.readline, "")
+    assert any("state.json cannot be written, trying again" in line for line in said)
+    assert len(running.pids()) == 1
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (-1, resource.RLIM_INFINITY))
+    state = running.ended(0)
+    assert (state.state, state.attempt, state.restarts) == ("finished", 2, 1)
+
+
 @pytest.mark.parametrize(
     ("env", "word"),
     [

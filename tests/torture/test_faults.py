@@ -22,7 +22,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -264,8 +264,9 @@ def the_log_cannot_be_written(world: World) -> None:
     wait_until(lambda: not processes.is_alive(trainer), SECONDS, "its end")
     world.let(log=False)
     wait_until(lambda: world.state().restarts > before.restarts, SECONDS, "one restart")
-    # It has nowhere to say why.
-    assert world.state().exits[-1].code == 1
+    told = [exit_.reason for exit_ in world.state().exits if exit_.attempt >= before.attempt]
+    assert told
+    assert set(told) == {"its log could not be written (exit code 74)"}
 
 
 def jump(seconds: int) -> Callable[[World], None]:
@@ -374,8 +375,10 @@ def assert_nothing_is_lost(world: World) -> None:
     reader.read()
     reader.close()
     told = [row.iteration for row in reader.history.iterations]
-    assert told == list(range(1, told[-1] + 1))
-    assert told[-1] == saved(world.run)
+    everything = list(range(1, saved(world.run) + 1))
+    # Of a long run a reader keeps the newest.
+    assert told == everything[-len(told) :]
+    assert len(told) >= min(len(everything), reader.history.most_kept)
     assert "Traceback" not in world.words
 
     def stored() -> list[int]:
@@ -385,7 +388,7 @@ def assert_nothing_is_lost(world: World) -> None:
             )
             return [row[0] for row in rows]
 
-    wait_until(lambda: stored() == told, SECONDS, "the history tells the same")
+    wait_until(lambda: stored() == everything, SECONDS, "the history tells the same")
     wait_until(lambda: world.sees(r'^maxrl_job_state{.*state="stopped".*} 1\.0$'), 60, "its end")
 
 
@@ -475,17 +478,31 @@ def test_many_run_directories(world: World) -> None:
     processes.send_signal(world.daemon(), signal.SIGTERM)
     world.daemons[-1].wait(timeout=SECONDS)
     log = world.run.log.read_bytes()[:20_000]
+    spec = asdict(RunSpec("", "old", {}, (), "2026-11-20T12:00:00Z"))
+    state = asdict(SupervisorState("finished", "2026-11-20T13:00:00Z", attempt=1))
     for number in range(DIRECTORIES):
         old = world.home.run(f"old-{number}")
         old.control.mkdir(parents=True)
-        RunSpec(old.name, "old", {}, (), "2026-11-20T12:00:00Z").save(old)
-        SupervisorState("finished", "2026-11-20T13:00:00Z", attempt=1).save(old)
+        # Not saved one by one: a disk takes minutes for so many that are to outlive a power cut.
+        old.spec.write_text(json.dumps(spec | {"name": old.name}))
+        old.state.write_text(json.dumps(state))
         old.log.write_bytes(log)
+        for path in (old.spec, old.state, old.log):
+            os.utime(path, (time.time() - 200_000,) * 2)
     began = time.monotonic()
     world.start_daemon()
     wait_until(lambda: world.sees(r'^maxrl_job_state{.*run="one".*} 1\.0$'), 300, "the living run")
     print(f"{DIRECTORIES} directories: {time.monotonic() - began:.1f} s")
     total = rf"^maxrl_ops_runs{{state=\"finished\"}} {DIRECTORIES}\.0$"
     wait_until(lambda: world.sees(total), 300, "every old run in the metrics")
+    told = (Path("/proc") / str(world.daemon().pid) / "status").read_text()
+    memory = int(told.partition("VmRSS:")[2].split()[0]) // 1024
+    print(f"the daemon has {memory} MiB, {time.monotonic() - began:.1f} s after its start")
+    began = time.monotonic()
+    words = [sys.executable, "-m", "maxrl_ops", "status", "--json"]
+    env = {**os.environ, "MAXRL_OPS_HOME": str(world.home.path)}
+    done = subprocess.run(words, env=env, capture_output=True, timeout=300, check=True)
+    assert len(json.loads(done.stdout)["runs"]) == DIRECTORIES + 1
+    print(f"status of all of them: {time.monotonic() - began:.1f} s")
     world.trains_on()
     assert_nothing_is_lost(world)

@@ -112,6 +112,7 @@ def test_exit_codes_decide_over_a_restart(code: int, failures: int) -> None:
         # 128 + 15: the trainer's own answer to a TERM that nobody here sent.
         (Ending(code=143), "exit code 143 (SIGTERM)"),
         (Ending(code=255), "exit code 255"),
+        (Ending(code=74), "its log could not be written (exit code 74)"),
         (Ending(), "ended while no supervisor watched"),
         (Ending(code=1, said="loss is nan"), "loss is nan"),
     ],

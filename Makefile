@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PEERS ?= .venv-peers
 
 .DEFAULT_GOAL := help
-.PHONY: help start test torture bench lint format models units grafana install system system-test system-bench clean
+.PHONY: help start test torture bench rescue lint format models units grafana install system system-test system-bench clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ bench: install system-bench $(PEERS)/.installed ## Measure ourselves, and beside
 	@$(BIN)/python -m benchmarks.real_runs
 	@$(BIN)/python -m benchmarks.supervision --peer-python $(PEERS)/bin/python
 	@$(BIN)/python -m benchmarks.trainer_vs_trl --peer-python $(PEERS)/bin/python
+
+rescue: install ## Make trainings sick, and see who is rescued (two hours; goes on where it was ended)
+	@$(BIN)/python -m benchmarks.rescue --publish
 
 lint: install ## ruff and mypy --strict
 	@$(BIN)/ruff check .

@@ -164,23 +164,28 @@ JOBS: Mapping[str, Job] = {
 class Home:
     """A home of its own for one run, driven by the installed command alone."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, env: Mapping[str, str] | None = None) -> None:
+        """A home at `path`; `env` comes on top of this process's environment."""
         program = shutil.which("maxrl-ops", path=str(Path(sys.executable).parent))
         if program is None:
             raise SystemExit("maxrl-ops is not installed beside this Python")
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("MAXRL_", "USE_MAXRL"))}
         own = {"MAXRL_OPS_HOME": str(path), "MAXRL_OPS_LISTEN": "127.0.0.1:0"}
         self.path, self.run = path, path / "runs" / "run"
-        self._program, self._env = program, {**kept, **own}
+        self._program, self.env = program, {**kept, **own, **(env or {})}
 
     def ask(self, *words: str) -> str:
         """What the command prints."""
-        done = subprocess.run(
-            [self._program, *words], env=self._env, capture_output=True, text=True, check=False
-        )
+        done = self.try_(*words)
         if done.returncode:
             raise SystemExit(f"maxrl-ops {' '.join(words)}: {done.stdout}{done.stderr}")
         return done.stdout
+
+    def try_(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """The command, which may fail."""
+        return subprocess.run(
+            [self._program, *words], env=self.env, capture_output=True, text=True, check=False
+        )
 
     def log(self) -> str:
         """The run's log."""

@@ -52,8 +52,10 @@ class Attempt:
         self._memory_kills = processes.memory_kills()
 
     @classmethod
-    def start(cls, run: RunDir, spec: RunSpec, number: int, lock: int) -> "Attempt":
-        """Start the trainer in a session of its own; it inherits `lock`.
+    def start(
+        cls, run: RunDir, spec: RunSpec, number: int, lock: int, secrets: Mapping[str, str]
+    ) -> "Attempt":
+        """Start the trainer in a session of its own; it inherits `lock`, and is told `secrets`.
 
         Raises:
             OSError: It cannot be started.
@@ -69,7 +71,7 @@ class Attempt:
                 stdout=output,
                 stderr=output,
                 cwd=_directory(run, spec),
-                env=_environment(run, spec, number, lock),
+                env={**_environment(run, spec, number, lock), **secrets},
                 pass_fds=(lock,),
                 start_new_session=True,
             )

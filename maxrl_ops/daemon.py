@@ -100,6 +100,7 @@ class Daemon:
         self._going_on = 0
         self._shown: dict[str, Lines] = {}
         self._states: Counter[str] = Counter()
+        self._unread = 0
         self._listed_as: Stamp | None = None
 
     def run(
@@ -325,6 +326,7 @@ class Daemon:
         if has_changed:
             self._shown = {seen.run.name: seen.lines for seen in self._runs.values() if seen.lines}
             self._states = Counter(str(seen.state) for seen in self._runs.values())
+            self._unread = sum(seen.problem is not None for seen in self._runs.values())
         self._manager.status(looking_after(self._states, self.not_ready()))
         self._exporter.show(
             Scene(
@@ -335,6 +337,7 @@ class Daemon:
                 self._on,
                 is_frozen=self._is_frozen(),
                 is_reloaded=self.policy_problem is None,
+                unread=self._unread,
             )
         )
 

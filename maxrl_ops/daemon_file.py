@@ -44,13 +44,17 @@ class DaemonFile:
         try:
             process = cast("Mapping[str, object]", raw["process"])
             return cls(
-                ProcessIdentity(**process),  # type: ignore[arg-type]
+                ProcessIdentity(
+                    int(cast("int", process["pid"])),
+                    int(cast("int", process["start_time"])),
+                    str(process["boot_id"]),
+                ),
                 str(raw["metrics"]),
                 str(raw["started"]),
                 str(raw["version"]),
                 None if (problem := raw.get("policy_problem")) is None else str(problem),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DocumentError(f"{home.daemon_file}: {error!r} is missing or wrong") from None
 
 

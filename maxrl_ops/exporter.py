@@ -38,6 +38,7 @@ class Scene:
         is_frozen: The autopilot of this host may change nothing; None where nobody can say.
         is_reloaded: The policy that was read last is in force; None where none can be read.
         host: Of the machine.
+        unread: How many runs cannot be followed now.
     """
 
     runs: Mapping[str, Lines] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class Scene:
     host: HostView = field(default_factory=HostView)
     is_frozen: bool | None = None
     is_reloaded: bool | None = None
+    unread: int = 0
 
 
 class Exporter:
@@ -137,6 +139,7 @@ def _own(scene: Scene) -> list[Sample]:
     samples = [Sample("maxrl_ops_build_info", (scene.version,), 1)]
     for state, count in scene.states.items():
         samples.append(Sample("maxrl_ops_runs", (label(state),), count))
+    samples.append(Sample("maxrl_ops_runs_unread", (), scene.unread))
     if scene.last_tick is not None:
         samples.append(Sample("maxrl_ops_last_tick_timestamp_seconds", (), scene.last_tick))
     for name, is_so in (

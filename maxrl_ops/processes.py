@@ -2,9 +2,11 @@
 
 import os
 import signal
+import socket
 from functools import cache
 from pathlib import Path
 
+from maxrl_ops.core.interruption import Boot
 from maxrl_ops.wire.documents import ProcessIdentity
 
 _DEAD = frozenset("ZXx")
@@ -24,12 +26,19 @@ def identity_of(pid: int, *, even_zombie: bool = False) -> ProcessIdentity | Non
     if state in _DEAD and not even_zombie:
         return None
     # Field 22 of proc(5), which counts pid and comm as 1 and 2, state as 3.
-    return ProcessIdentity(pid, int(fields[22 - 4]), _boot_id())
+    return ProcessIdentity(pid, int(fields[22 - 4]), boot_id())
 
 
 @cache
-def _boot_id() -> str:
+def boot_id() -> str:
+    """Of the kernel that runs now."""
     return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+
+
+@cache
+def boot() -> Boot:
+    """Which boot of which machine this is."""
+    return Boot(socket.gethostname(), boot_id())
 
 
 def memory_kills() -> int:
@@ -85,7 +94,7 @@ def signal_group(leader: ProcessIdentity, number: int) -> bool:
     A pid is not given out again while a group has it as its id: a group whose leader is dead is
     still the leader's, and one whose leader is somebody else is not.
     """
-    if leader.boot_id != _boot_id():
+    if leader.boot_id != boot_id():
         return False
     now = identity_of(leader.pid, even_zombie=True)
     if now is not None and now != leader:

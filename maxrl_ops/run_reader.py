@@ -15,6 +15,7 @@ from maxrl_ops.attached import GUIDE, log_of
 from maxrl_ops.attached_reader import AttachedReader
 from maxrl_ops.core import snapshot
 from maxrl_ops.core.entry import Told
+from maxrl_ops.core.interruption import is_cut_off
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.run_state import ENDED
 from maxrl_ops.core.snapshot import Observed, RunSnapshot
@@ -145,6 +146,7 @@ class RunReader:
             now=datetime.now(UTC),
             supervisor_alive=life.supervisor_alive,
             trainer_alive=life.trainer_alive,
+            is_cut_off=life.is_cut_off,
             control_revision=newest.revision if newest else None,
             log_age=age_of(log_of(self.run, self.spec)),
             is_detached=life.is_detached,
@@ -167,12 +169,16 @@ class Life:
     """What state.json says, None while there is none, and which of its processes live.
 
     Of an attached run nobody knows more than its log tells, and whether it is still looked at.
+
+    Attributes:
+        is_cut_off: Neither does, since the machine was rebooted.
     """
 
     state: SupervisorState | None
     supervisor_alive: bool
     trainer_alive: bool
     is_detached: bool = False
+    is_cut_off: bool = False
 
     @property
     def has_ended(self) -> bool:
@@ -213,7 +219,12 @@ def _life_of(run: RunDir) -> Life:
     except FileNotFoundError:
         gone = run.detached.exists()
         return Life(None, supervisor_alive=False, trainer_alive=False, is_detached=gone)
-    return Life(state, _is_alive(state.supervisor), _is_alive(state.trainer))
+    return Life(
+        state,
+        _is_alive(state.supervisor),
+        _is_alive(state.trainer),
+        is_cut_off=is_cut_off(state, processes.boot()),
+    )
 
 
 class AllRuns:

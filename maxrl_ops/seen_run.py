@@ -12,7 +12,7 @@ from maxrl_ops.attached import log_of
 from maxrl_ops.core.attached import DETACHED, state_of_attached
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.run_state import State
-from maxrl_ops.core.snapshot import SUPERVISOR_GONE, state_of
+from maxrl_ops.core.snapshot import UNWATCHED, state_of
 from maxrl_ops.exporter import Lines
 from maxrl_ops.hearing import Stamp, stamp_of
 from maxrl_ops.notify import is_service
@@ -33,7 +33,7 @@ GRACE_SECONDS = {
     State.FINISHED: 3600.0,
     State.STOPPED: 3600.0,
     State.FAILED: 86_400.0,
-    SUPERVISOR_GONE: 86_400.0,
+    **dict.fromkeys(UNWATCHED, 86_400.0),
     DETACHED: 3600.0,
 }
 
@@ -134,16 +134,20 @@ def look(seen: SeenRun, now: float) -> None:
         heartbeat_of(seen.run),
         datetime.now(UTC),
         is_watched=seen.life.supervisor_alive,
+        is_cut_off=seen.life.is_cut_off,
     )
 
 
 def revive(seen: SeenRun, now: float) -> None:
     """Give a trainer that lives on without its supervisor another one, which adopts it.
 
-    Only a trainer of ours: a supervisor of another user's could neither signal it nor write.
+    And a run that is to go on after a reboot. Only those of ours: a supervisor of another user's
+    could neither signal the trainer nor write.
     """
     life = seen.life
-    if life is None or life.has_ended or life.supervisor_alive or not life.trainer_alive:
+    if life is None or life.has_ended or life.supervisor_alive:
+        return
+    if not life.trainer_alive and not (life.is_cut_off and spec_of(seen.run).restart_on_boot):
         return
     is_due = now - seen.revived_at >= _REVIVE_SECONDS
     if not is_due or seen.run.state.stat().st_uid != os.getuid():
@@ -157,14 +161,21 @@ def revive(seen: SeenRun, now: float) -> None:
         # One of ours would end with us, and could reach no GPU.
         if is_first:
             unit = RUN_UNIT.format(seen.run.name)
-            say(f"{seen.run.name}: its supervisor is dead, its trainer lives: start {unit}")
+            say(f"{seen.run.name}: {_found(life)}: start {unit}")
         return
     try:
         pid = supervisor.spawn(seen.run)
     except OSError as error:
-        say(f"{seen.run.name}: its supervisor is dead, and no other came up: {in_one_line(error)}")
+        say(f"{seen.run.name}: {_found(life)}, and no supervisor came up: {in_one_line(error)}")
         return
-    say(f"{seen.run.name}: its supervisor is dead, its trainer lives: pid {pid} adopts it")
+    does = "adopts it" if life.trainer_alive else "goes on with it"
+    say(f"{seen.run.name}: {_found(life)}: pid {pid} {does}")
+
+
+def _found(life: Life) -> str:
+    if life.trainer_alive:
+        return "its supervisor is dead, its trainer lives"
+    return "a reboot has cut it off"
 
 
 def stamps_of(seen: SeenRun) -> tuple[Stamp | None, ...]:

@@ -166,6 +166,11 @@ _TABLE = (
     _gauge("maxrl_ops_build_info", "The daemon's version; always 1.", "version", is_per_run=False),
     _gauge("maxrl_ops_runs", "Runs of the home, by state.", "state", is_per_run=False),
     _gauge(
+        "maxrl_ops_runs_unread",
+        "Runs that cannot be followed now: they are damaged, or the history takes nothing.",
+        is_per_run=False,
+    ),
+    _gauge(
         "maxrl_ops_last_tick_timestamp_seconds",
         "When the daemon last went round all runs.",
         is_per_run=False,

@@ -30,14 +30,15 @@ class StateFile:
 
     Attributes:
         value: What holds now, whether or not it could be written.
-        is_saved: The file says the same.
+        is_saved: The file says the same, on disk.
+        is_refused: The disk did not take what was written last.
     """
 
     def __init__(self, run: RunDir, value: SupervisorState) -> None:
         self.value = value
         self.is_saved = True
+        self.is_refused = False
         self._run = run
-        self._is_refused = False
 
     @property
     def state(self) -> State:
@@ -49,7 +50,7 @@ class StateFile:
         """The run is over."""
         return self.state in ENDED
 
-    def become(self, state: State, **changes: Any) -> None:
+    def become(self, state: State, *, durable: bool = True, **changes: Any) -> None:
         """Enter `state`, with other changes that belong to it; say so in the supervisor's log.
 
         Raises:
@@ -61,25 +62,29 @@ class StateFile:
         # Said first: who has seen the state finds its line in the log.
         attempt, reason = changes.get("attempt", self.value.attempt), changes.get("exit_reason")
         say(f"attempt {attempt} {state}" + (f": {reason}" if reason else ""))
-        self.change(state=str(state), **changes)
+        self.change(durable=durable, state=str(state), **changes)
 
-    def change(self, **changes: Any) -> None:
-        """Change fields, and save."""
+    def change(self, *, durable: bool = True, **changes: Any) -> None:
+        """Change fields, and save.
+
+        Not `durable`: for every process to see at once, and on disk with the next `save`. The disk
+        takes tens of milliseconds for each, and a trainer waits to be started again.
+        """
         self.value = replace(self.value, **changes)
         self.is_saved = False
-        self.save()
+        self.save(durable=durable)
 
-    def save(self) -> None:
+    def save(self, *, durable: bool = True) -> None:
         """Write what is not written yet; a full disk is said once, and stops no training."""
         if self.is_saved:
             return
         try:
-            self.value.save(self._run)
+            self.value.save(self._run, durable=durable)
         except OSError as error:
-            if not self._is_refused:
+            if not self.is_refused:
                 say(f"{self._run.state} cannot be written, trying again: {error.strerror}")
-            self._is_refused = True
+            self.is_refused = True
             return
-        if self._is_refused:
+        if self.is_refused:
             say(f"{self._run.state} is written again")
-        self.is_saved, self._is_refused = True, False
+        self.is_saved, self.is_refused = durable, False

@@ -12,7 +12,13 @@ class StopSignals:
         suspend_asked: SIGUSR2 has come: end what runs, not the run. systemd's units send it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, term_suspends: bool = False) -> None:
+        """Queue signals from now on; with `term_suspends` SIGTERM says what SIGUSR2 does.
+
+        At a shutdown every process gets SIGTERM, and a run that goes on after it has not ended.
+        """
+        self._suspending = {signal.SIGUSR2, *([signal.SIGTERM] if term_suspends else [])}
+        self._stopping = {signal.SIGTERM, signal.SIGINT} - self._suspending
         self.reload_asked = self.suspend_asked = False
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
@@ -32,9 +38,9 @@ class StopSignals:
             numbers = self._reader.recv(4096)
         except BlockingIOError:
             return 0
-        self.suspend_asked |= signal.SIGUSR2 in numbers
+        self.suspend_asked |= not self._suspending.isdisjoint(numbers)
         self.reload_asked |= signal.SIGHUP in numbers
-        return sum(number in (signal.SIGTERM, signal.SIGINT) for number in numbers)
+        return sum(number in self._stopping for number in numbers)
 
     def take_reload(self) -> bool:
         """Whether a reload was asked for since the last call; `take` sees the signal."""

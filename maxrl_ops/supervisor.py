@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from maxrl_ops import detached, locks, processes, reaping, stacks
+from maxrl_ops import detached, environment_file, locks, processes, reaping
 from maxrl_ops.actuating import Actuator, why_restarted
 from maxrl_ops.attempt import (
     Attempt,
@@ -25,6 +25,7 @@ from maxrl_ops.attempt import (
     kill_remains,
     newest_checkpoint,
 )
+from maxrl_ops.core.interruption import is_cut_off
 from maxrl_ops.core.run_state import (
     ENDED,
     Ending,
@@ -33,9 +34,10 @@ from maxrl_ops.core.run_state import (
     failures_in_a_row,
     judge,
 )
-from maxrl_ops.core.stall import StallWatch
+from maxrl_ops.environment_file import EnvironmentFileError
 from maxrl_ops.notify import Notifier, is_service
 from maxrl_ops.own_log import say
+from maxrl_ops.standstill import Standstill
 from maxrl_ops.state_file import StateFile, state_before
 from maxrl_ops.stop_signals import StopSignals
 from maxrl_ops.tuning import Tuning
@@ -48,15 +50,12 @@ _TICK_SECONDS = 0.25
 # How long a person who asks twice has to wait.
 _SHORT_GRACE_SECONDS = 10.0
 _KEPT_EXITS = 20
-# What a process needs to write its stacks down.
-_STACKS_SECONDS = 0.2
 # The kernel needs a moment to bury what was killed, and its locks.
 _LOCK_SECONDS = 2.0
 _OK, _FAILED, _CONFIGURATION, _NOT_FOUND, _IN_USE, _NOT_UP = range(6)
 # Of sysexits.h. systemd starts us again after a bug, but neither after a run that has failed nor
 # after a mistake of a person's.
 _BUG, _CONFIGURATION_OF_SERVICE = 70, 78
-_SUSPENDED = "suspended with its unit, which goes on with it when it is started again"
 
 
 class Supervisor:
@@ -73,7 +72,8 @@ class Supervisor:
         """Prepare to go on from `state`; the caller holds the run's supervisor lock."""
         self._run, self._spec, self._tuning, self._manager = run, spec, tuning, manager
         self._file = StateFile(run, state)
-        self._signals = StopSignals()
+        # Of a unit's stop it is told by SIGUSR2, of a shutdown as everybody is.
+        self._signals = StopSignals(term_suspends=spec.restart_on_boot)
         self._lock: int | None = None
         self._attempt: Attempt | None = None
         self._due = 0.0
@@ -89,10 +89,9 @@ class Supervisor:
         self._restart: Control | None = None
         self._restart_deadline = 0.0
         self._is_killed = self._is_suspended = self._is_up = False
-        self._watch = StallWatch(tuning.stall, time.monotonic())
-        self._stall: str | None = None
-        self._stall_told_at = self._stall_deadline = 0.0
-        self._is_stall_told = False
+        # The next attempt goes on where one was cut off or suspended: it follows no failure.
+        self._goes_on = False
+        self._standstill = Standstill(run, spec, tuning, self._file)
 
     def supervise(self) -> int:
         """Run to the end; the process's exit code.
@@ -103,10 +102,11 @@ class Supervisor:
         self._take_over()
         while not self._file.has_ended and not (self._is_suspended and self._attempt is None):
             self._heed_wishes()
+            if self._attempt is not None and self._attempt.has_ended():
+                self._conclude(self._attempt)
+            # At once, where it need not wait.
             if self._attempt is None:
                 self._start_when_due()
-            elif self._attempt.has_ended():
-                self._conclude(self._attempt)
             else:
                 self._follow(self._attempt)
             self._file.save()
@@ -132,8 +132,12 @@ class Supervisor:
                 f"{self._run.lock} is held, and {self._run.state.name} names no living trainer: "
                 f"find who holds it (fuser {self._run.lock}) and end that first"
             )
+        here = processes.boot()
+        is_rebooted = is_cut_off(before, here)
         self._file.change(
-            supervisor=processes.identity_of(os.getpid()), tuning=self._tuning.to_keep()
+            supervisor=processes.identity_of(os.getpid()),
+            tuning=self._tuning.to_keep(),
+            host=here.host,
         )
         if before.state == State.STOPPING:
             # The trainer was told; told twice, it would leave without its checkpoint.
@@ -141,14 +145,14 @@ class Supervisor:
         self._restart = self._actuator.ended_for(before.exit_reason)
         self._restart_deadline = time.monotonic() + self._tuning.stop_grace
         if self._attempt is not None and before.state == State.STALLED:
-            # Whoever found that was cut off; what is left is to end it.
-            self._stall = before.exit_reason or "stalled"
-            self._stall_told_at = time.monotonic()
-            self._stall_deadline = self._stall_told_at + self._tuning.stall_grace
+            self._standstill.go_on()
         if self._attempt is not None:
             say(f"adopted the trainer, pid {self._attempt.identity.pid}")
         elif before.attempt and before.state != State.BACKING_OFF:
-            self._judge(ending_unseen(self._run))
+            self._goes_on = is_rebooted
+            self._judge(replace(ending_unseen(self._run), is_cut_off=is_rebooted))
+        else:
+            self._goes_on = before.suspended
 
     def _take_lock(self, patience: float) -> int | None:
         deadline = time.monotonic() + patience
@@ -199,7 +203,8 @@ class Supervisor:
         """End a trainer that cannot read what control/ asks for: the next one begins with it."""
         with suppress(OSError):
             self._actuator.look()
-        wish, is_told = self._actuator.wish, self._stop_deadline or self._stall or self._restart
+        wish, stall = self._actuator.wish, self._standstill.reason
+        is_told = self._stop_deadline or stall or self._restart
         if wish is None or self._attempt is None or is_told:
             return
         self._restart = wish
@@ -251,7 +256,9 @@ class Supervisor:
         self._is_suspended = True
 
     def _start_when_due(self) -> None:
-        if self._file.has_ended or self._is_suspended or time.monotonic() < self._due:
+        # On a disk that takes nothing it would fail again and again, and for good.
+        must_wait = time.monotonic() < self._due or self._file.is_refused
+        if self._file.has_ended or self._is_suspended or must_wait:
             return
         self._lock = self._take_lock(0.0) if self._lock is None else self._lock
         if self._lock is None:
@@ -260,21 +267,29 @@ class Supervisor:
             return
         number = self._file.value.attempt + 1
         try:
-            spec = self._actuator.prepare(number)
+            spec, secrets = self._actuator.prepare(number), environment_file.of(self._spec)
         except OSError as error:
             self._wait_a_second(f"waiting for {error.filename or self._run.log}: {error.strerror}")
             return
+        except EnvironmentFileError as error:
+            self._wait_a_second(f"waiting for another environment file: {error}")
+            return
+        is_restart = number > 1 and not self._is_restarting and not self._goes_on
         self._file.become(
             State.STARTING,
+            durable=False,
             attempt=number,
-            restarts=self._file.value.restarts + (number > 1 and not self._is_restarting),
-            stalls=self._file.value.stalls + (self._stall is not None),
+            restarts=self._file.value.restarts + is_restart,
+            stalls=self._file.value.stalls + (self._standstill.reason is not None),
             exit_reason=None,
+            suspended=False,
+            longest=None,
         )
-        self._stall = self._restart = None
-        self._is_killed = False
+        self._standstill.begin()
+        self._restart = None
+        self._is_killed = self._goes_on = False
         try:
-            self._attempt = Attempt.start(self._run, spec, number, self._lock)
+            self._attempt = Attempt.start(self._run, spec, number, self._lock, secrets)
         except OSError as error:
             self._judge(ending_not_started(error))
             return
@@ -282,8 +297,8 @@ class Supervisor:
             self._judge(Ending(error=f"cannot be started: {error}", is_permanent=True))
             return
         say(f"attempt {number} started, pid {self._attempt.identity.pid}")
-        self._watch = StallWatch(self._tuning.stall, time.monotonic())
-        self._file.change(trainer=self._attempt.identity)
+        # Who comes after us must find it, however soon we end.
+        self._file.change(durable=False, trainer=self._attempt.identity)
         self._follow(self._attempt)
 
     def _wait_a_second(self, reason: str) -> None:
@@ -296,7 +311,8 @@ class Supervisor:
         if self._file.state == State.STARTING and (self._spec.command or attempt.has_begun()):
             self._file.become(State.RUNNING)
         if self._stop_deadline is None:
-            self._watch_for_stall(attempt)
+            if self._standstill.look(attempt):
+                self._kill(attempt)
             self._see_to_restart(attempt)
         elif time.monotonic() >= self._stop_deadline:
             self._kill(attempt)
@@ -307,55 +323,28 @@ class Supervisor:
         self._is_killed = True
         attempt.kill()
 
-    def _watch_for_stall(self, attempt: Attempt) -> None:
-        """Say what a trainer that stands still is doing, and end it: it is started again."""
-        now = time.monotonic()
-        if self._stall is not None:
-            if not self._is_stall_told and now >= self._stall_told_at:
-                self._is_stall_told = True
-                attempt.terminate()
-            if now >= self._stall_deadline:
-                self._kill(attempt)
-            return
-        mark, beat = attempt.progress()
-        still = self._watch.look(
-            now,
-            mark,
-            None if beat is None else beat.iteration,
-            is_paused=beat is not None and beat.phase == "pause",
-            is_loading=beat is None or beat.phase == "load",
-        )
-        if still is None:
-            return
-        where = "" if beat is None else f" in phase {beat.phase} of iteration {beat.iteration}"
-        self._stall = f"stalled: no progress for {still:.0f} s{where}"
-        # TERM comes second: it may end a process before that has told its stacks.
-        self._stall_told_at, self._is_stall_told = now + _STACKS_SECONDS, False
-        self._stall_deadline = self._stall_told_at + self._tuning.stall_grace
-        self._file.become(State.STALLED, exit_reason=self._stall)
-        stacks.dump(self._run, self._spec, attempt.identity)
-        attempt.wake()
-
     def _conclude(self, attempt: Attempt) -> None:
         ending, lines = attempt.conclude(), attempt.last_lines()
         if not reaping.kill_orphans(self._run, of_ours=attempt.is_ours):
             say("something that the trainer left behind cannot be killed")
-        if self._stall is not None and self._stop_deadline is None:
+        if self._standstill.reason is not None and self._stop_deadline is None:
             # How it died then is our own doing.
-            ending = replace(ending, said=self._stall)
+            ending = replace(ending, said=self._standstill.reason)
         elif self._restart is not None and self._is_restarting:
             was_told = self._spec.actuate is not None
             ending = replace(ending, said=why_restarted(self._restart), was_told=was_told)
         self._attempt = None
         if self._is_suspended and not ending.is_finished:
-            self._file.become(State.BACKING_OFF, trainer=None, exit_reason=_SUSPENDED)
+            reason = f"suspended: maxrl-ops resume {self._run.name} goes on with it"
+            self._file.become(State.BACKING_OFF, trainer=None, suspended=True, exit_reason=reason)
             return
         self._judge(ending, lines)
 
     @property
     def _is_restarting(self) -> bool:
         """The trainer's end was asked for by a control, and by nothing else."""
-        return self._restart is not None and self._stall is None and self._stop_deadline is None
+        is_ours = self._standstill.reason is None and self._stop_deadline is None
+        return self._restart is not None and is_ours
 
     def _restart_checkpoint(self, newest: int) -> int:
         control = self._restart
@@ -369,6 +358,8 @@ class Supervisor:
         if self._is_restarting:
             # What is saved again on the way is progress again.
             self._failures, self._checkpoint = 0, self._restart_checkpoint(newest)
+        elif ending.is_cut_off:
+            self._failures, self._checkpoint = 0 if has_progress else self._failures, newest
         else:
             self._failures = failures_in_a_row(self._failures, new_checkpoint=has_progress)
             self._checkpoint = newest
@@ -388,11 +379,13 @@ class Supervisor:
         )
         before = tuple(replace(exit_, lines=()) for exit_ in self._file.value.exits)
         if verdict.state == State.BACKING_OFF:
-            is_at_once = self._is_restarting
+            is_at_once = self._is_restarting or ending.is_cut_off
             pause = 0.0 if is_at_once else backoff_seconds(self._failures, random.random())
             self._due = time.monotonic() + pause * self._tuning.backoff_scale
         self._file.become(
             verdict.state,
+            # The next attempt's state, which comes at once or never, is on disk soon enough.
+            durable=verdict.state in ENDED,
             trainer=None,
             exits=(*before, seen)[-_KEPT_EXITS:],
             exit_reason=verdict.reason,
@@ -427,8 +420,8 @@ class Supervisor:
             return math.inf
         if self._stop_deadline is not None:
             return self._stop_deadline
-        if self._stall is not None:
-            return self._stall_deadline if self._is_stall_told else self._stall_told_at
+        if self._standstill.reason is not None:
+            return self._standstill.next_deadline()
         return math.inf if self._restart is None else self._restart_deadline
 
     def _see_it_saved(self) -> None:

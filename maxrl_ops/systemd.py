@@ -60,7 +60,16 @@ def start_run(run: RunDir) -> None:
     Raises:
         UnitError: It did not come up, or we may not.
     """
-    _start(RUN_UNIT.format(run.name))
+    _ask("start", RUN_UNIT.format(run.name))
+
+
+def enable_run(run: RunDir) -> None:
+    """Have the run's unit started at each boot.
+
+    Raises:
+        UnitError: We may not.
+    """
+    _ask("enable", RUN_UNIT.format(run.name))
 
 
 def start_daemon() -> None:
@@ -69,13 +78,13 @@ def start_daemon() -> None:
     Raises:
         UnitError: It did not come up, or we may not.
     """
-    _start(DAEMON_UNIT)
+    _ask("start", DAEMON_UNIT)
 
 
-def _start(unit: str) -> None:
+def _ask(verb: str, unit: str) -> None:
     try:
         done = subprocess.run(
-            ["systemctl", "--no-ask-password", "start", unit],
+            ["systemctl", "--no-ask-password", verb, unit],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -85,9 +94,11 @@ def _start(unit: str) -> None:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise UnitError(f"{unit} was not started: {error}") from None
+        raise UnitError(f"systemctl {verb} {unit}: {error}") from None
     if done.returncode == 0:
         return
     if os.geteuid() != 0 and "uthenti" in done.stderr:
-        raise UnitError(f"{unit} was not started, which takes root: sudo systemctl start {unit}")
+        raise UnitError(f"it takes root: sudo systemctl {verb} {unit}")
+    if verb != "start":
+        raise UnitError(f"systemctl {verb} {unit}: {done.stderr.strip() or 'failed'}")
     raise UnitError(f"{unit} did not come up: see journalctl -u {unit}")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
 from maxrl_ops.wire.checkpoints import Checkpoint, best, complete, marker, newest
 from maxrl_ops.wire.rundir import (
@@ -109,6 +110,31 @@ def restore_optimizer(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) 
     for group, fused in zip(optimizer.param_groups, kernels, strict=True):
         # Of the device that it was saved on.
         group["fused"] = fused
+
+
+def set_aside_damaged(run: RunDir) -> list[str]:
+    """Rename newest checkpoints that cannot be read, so that a run resumes from the one before.
+
+    As after a power failure, when a file has its size and not its content. What is damaged within
+    the numbers of a tensor nobody can tell. Gives the names that they had.
+    """
+    found = []
+    while (last := newest(run)) is not None and not _is_readable(last):
+        last.path.rename(last.path.with_name(f"damaged-{last.path.name}"))
+        found.append(last.path.name)
+    return found
+
+
+def _is_readable(checkpoint: Checkpoint) -> bool:
+    try:
+        for path in checkpoint.model.glob("*.safetensors"):
+            with safe_open(path, "pt") as tensors:
+                tensors.keys()
+        # Mapped, so that no more than its directory is read.
+        torch.load(checkpoint.path / "optimizer.pt", "cpu", weights_only=True, mmap=True)
+    except Exception:  # noqa: BLE001 - safetensors, torch, zipfile and pickle each have their own
+        return False
+    return True
 
 
 def known_by(checkpoint: Checkpoint | None, name: str) -> dict[str, Any]:

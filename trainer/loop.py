@@ -79,6 +79,8 @@ class Trainer:
         back = restart_asked(self.run_dir, task, config.initial)
         if back is not None:
             checkpoint.drop_beyond(self.run_dir, back.restart_from or 0)
+        for name in checkpoint.set_aside_damaged(self.run_dir):
+            log.write_foreign(f"checkpoint {name} is damaged, and set aside as damaged-{name}\n")
         resumed = checkpoints.newest(self.run_dir)
         self._identity = {"task": task.name, "reward": config.reward, "seed": str(config.seed)}
         if resumed is not None:

@@ -206,6 +206,20 @@ def stop(
     return run_stop(name, every=every, timeout=timeout)
 
 
+@app.command(epilog="Example: maxrl-ops resume rust-1")
+def resume(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The run's name.")],
+) -> int:
+    """Go on with a run that a reboot, or the end of its supervisor, has cut off.
+
+    It is the same run, from its newest checkpoint. One that is over is continued in a run of its
+    own: start --from.
+    """
+    from maxrl_ops.cli.resume import resume as run_resume  # noqa: PLC0415
+
+    return run_resume(name)
+
+
 @app.command(epilog="Example: maxrl-ops status --watch")
 def status(
     name: RunName = None,

@@ -30,6 +30,8 @@ STATE_STYLES = {
     "stalled": "red",
     "failed": "bold red",
     "supervisor_gone": "bold red",
+    "interrupted": "bold red",
+    "suspended": "yellow",
     "damaged": "bold red",
     "finished": "bold green",
 }

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from itertools import count, zip_longest
 from pathlib import Path
+from typing import Any
 
 from maxrl_ops.cli import supervising
 from maxrl_ops.cli.errors import CommandError
@@ -41,9 +42,11 @@ def create(
     name: str | None,
     job: str | None,
     mode: str = Mode.ACT.value,
-    actuate: str | None = None,
+    **wishes: Any,
 ) -> RunDir:
     """Make the run's directory, its name taken atomically, and write run.json.
+
+    `wishes` are fields of RunSpec that have a default.
 
     Raises:
         CommandError: The name cannot be one, or is in use.
@@ -64,7 +67,7 @@ def create(
             created=utc_now(),
             provenance=origin,
             mode=mode,
-            actuate=actuate,
+            **wishes,
         )
         try:
             run.control.mkdir(mode=DIRECTORY_MODE)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maxrl_ops import actuating, daemon_process, systemd
+from maxrl_ops import actuating, daemon_process, environment_file, systemd
 from maxrl_ops.cli import layers, preflight, supervising
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
@@ -20,7 +20,7 @@ from maxrl_ops.core.printable import one_line
 from maxrl_ops.core.snapshot import RunSnapshot
 from maxrl_ops.daemon_file import DaemonFile
 from maxrl_ops.run_reader import LogReader, RunReader, life_of
-from maxrl_ops.systemd_files import RUN_UNIT
+from maxrl_ops.systemd_files import RUN_UNIT, SECRETS
 from maxrl_ops.wire.documents import RunSpec
 from maxrl_ops.wire.rundir import RunDir
 from maxrl_ops.wire.settings import SETTINGS, SettingError, Value, to_text
@@ -41,7 +41,7 @@ class Asked:
         settings: The settings given, with absolute paths; defaults are the trainer's business.
         command: A command of the user's own instead of our trainer, or empty.
         job: The group it belongs to; None for the task's.
-        mode, actuate: As in run.json.
+        mode, actuate, restart_on_boot, environment_file: As in run.json.
     """
 
     settings: Mapping[str, Value]
@@ -49,6 +49,8 @@ class Asked:
     job: str | None
     mode: str
     actuate: str | None
+    restart_on_boot: bool = False
+    environment_file: str | None = None
 
 
 def start(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
@@ -71,7 +73,7 @@ def start(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
             f"\nNo longer waiting; {run.name} goes on starting: maxrl-ops status {run.name}\n"
         )
         return ExitCode.INTERRUPTED
-    _print_next_steps(run, shown, daemon)
+    _print_next_steps(reader, shown, daemon)
     return ExitCode.OK
 
 
@@ -98,7 +100,16 @@ def check(
         resolved["reward_weights"] = weights
     if "checkpoint" in resolved:
         resolved["checkpoint"] = preflight.resolve_checkpoint(str(resolved["checkpoint"]))
-    return Asked(resolved, command or (), job, mode, actuate)
+    return Asked(
+        resolved,
+        command or (),
+        job,
+        mode,
+        actuate,
+        # A sweep has neither: it goes on when it is called again.
+        bool(options.get("restart_on_boot")),
+        _environment_file(options.get("environment_file")),
+    )
 
 
 def begin(asked: Asked, name: str | None) -> RunDir:
@@ -108,8 +119,18 @@ def begin(asked: Asked, name: str | None) -> RunDir:
         CommandError: The name is in use, or systemd did not start its unit.
         OSError: The home cannot be written, or the supervisor not be started.
     """
-    run = create(home(), asked.settings, asked.command, name, asked.job, asked.mode, asked.actuate)
-    supervising.supervise(home(), run)
+    run = create(
+        home(),
+        asked.settings,
+        asked.command,
+        name,
+        asked.job,
+        asked.mode,
+        actuate=asked.actuate,
+        restart_on_boot=asked.restart_on_boot,
+        environment_file=asked.environment_file,
+    )
+    supervising.supervise(home(), run, at_boot=asked.restart_on_boot)
     return run
 
 
@@ -154,6 +175,23 @@ def _actuate(
     actuating.check_command(command)
     actuating.initial_state(settings)
     return given
+
+
+def _environment_file(given: str | None) -> str | None:
+    """The file's path, once it has been read: at a reboot nobody is there to mend it."""
+    if given is None:
+        return None
+    if systemd.serves(home()):
+        raise CommandError(
+            f"--environment-file: runs are units here, whose secrets are in {SECRETS}/run.env and "
+            f"{SECRETS}/NAME.env: docs/systemd.md"
+        )
+    path = Path(given).expanduser().absolute()
+    try:
+        environment_file.read(path)
+    except environment_file.EnvironmentFileError as error:
+        raise CommandError(f"--environment-file: {error}") from None
+    return str(path)
 
 
 def settings_of(options: Mapping[str, Any]) -> dict[str, Value]:
@@ -259,7 +297,8 @@ def _reason(reader: RunReader, shown: RunSnapshot) -> str:
 # --- What is said -------------------------------------------------------------------------------
 
 
-def _print_next_steps(run: RunDir, shown: RunSnapshot, daemon: DaemonFile | None) -> None:
+def _print_next_steps(reader: RunReader, shown: RunSnapshot, daemon: DaemonFile | None) -> None:
+    run = reader.run
     target = shown.target_iterations
     facts = (shown.algorithm, shown.task, target and f"{target} iterations")
     what = one_line(", ".join(fact for fact in facts if fact))
@@ -270,7 +309,10 @@ def _print_next_steps(run: RunDir, shown: RunSnapshot, daemon: DaemonFile | None
         f"  log        maxrl-ops logs {run.name} -f\n"
         f"  stop       maxrl-ops stop {run.name}\n"
     )
-    if systemd.serves(home()):
+    if reader.spec.restart_on_boot:
+        by = "its unit" if systemd.serves(home()) else "the daemon, which your host has to start"
+        sys.stdout.write(f"  at boot    goes on by {by}\n")
+    elif systemd.serves(home()):
         sys.stdout.write(f"  at boot    systemctl enable {RUN_UNIT.format(run.name)}\n")
     if daemon is not None:
         sys.stdout.write(f"  metrics    {daemon.metrics}\n")

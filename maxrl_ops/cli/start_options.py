@@ -53,6 +53,20 @@ OWN: Options = {
             "{threshold}, {weight_temperature}, {n_samples} and {learning_rate} are filled in.",
         ),
     ),
+    "restart_on_boot": (
+        bool,
+        False,
+        typer.Option(
+            "--restart-on-boot", help="Let it go on by itself after a reboot: docs/supervision.md."
+        ),
+    ),
+    "environment_file": (
+        str | None,
+        None,
+        typer.Option(
+            metavar="FILE", help="Secrets for the trainer, NAME=VALUE lines, read at each start."
+        ),
+    ),
     "follow": (
         bool,
         False,

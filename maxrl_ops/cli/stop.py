@@ -1,24 +1,23 @@
 """`stop`: ask supervisors to end their runs at the next iteration, and wait until they have."""
 
+import dataclasses
 import os
 import signal
 import sys
 import time
 
-from maxrl_ops import processes
+from maxrl_ops import locks, processes
 from maxrl_ops.cli import supervising
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.finding import active, home, named, names, refuse_attached
 from maxrl_ops.core.printable import one_line
-from maxrl_ops.core.run_state import State
+from maxrl_ops.core.run_state import State, enter
 from maxrl_ops.run_reader import Life, life_of
 from maxrl_ops.wire.documents import SupervisorState, utc_now
 from maxrl_ops.wire.rundir import RunDir, replace
 
 _POLL_SECONDS = 0.1
-# How long a supervisor may take from its spawning to its first state.json.
-_BIRTH_SECONDS = 10.0
 
 
 def stop(name: str | None, *, every: bool, timeout: float) -> int:
@@ -51,7 +50,7 @@ def _chosen(name: str | None, *, every: bool) -> list[RunDir]:
 
 
 def _ask(run: RunDir) -> bool:
-    """Send TERM to the run's supervisor; whether there is an end to wait for."""
+    """Tell the run's supervisor; whether there is an end to wait for."""
     life = _life_soon(run)
     if life.state is None:
         sys.stdout.write(f"{run.name} was never started.\n")
@@ -62,13 +61,38 @@ def _ask(run: RunDir) -> bool:
             _acknowledge(run)
         return False
     if not life.is_active:
-        sys.stdout.write(f"{run.name} is not running: its supervisor and trainer are gone.\n")
+        _retire(run, life.state)
         return False
     if not life.supervisor_alive:
-        life = _adopted(run)
+        # Only a supervisor stops a trainer: it waits for the checkpoint, and kills the whole group.
+        life = supervising.revive(home(), run)
     if life.supervisor_alive and life.state is not None and life.state.supervisor is not None:
-        processes.send_signal(life.state.supervisor, signal.SIGTERM)
+        # Not SIGTERM, which a shutdown sends to everybody.
+        processes.send_signal(life.state.supervisor, signal.SIGINT)
     return True
+
+
+def _retire(run: RunDir, state: SupervisorState) -> None:
+    """Write down that a run which nobody trains is over: no boot and no daemon takes it up."""
+    found = f"{run.name} is not running: its supervisor and trainer are gone"
+    if state.host != processes.boot().host:
+        # On storage that another machine sees too, it may go on there.
+        sys.stdout.write(f"{found}.\n")
+        return
+    with supervising.as_owner(home()):
+        try:
+            held = locks.acquire(run.supervisor_lock)
+        except locks.LockHeldError as error:
+            raise CommandError(f"{run.name}: {error}", ExitCode.IN_USE) from None
+        try:
+            stopped = enter(State(state.state), State.STOPPED)
+            reason = "stopped as asked, when nothing trained it"
+            dataclasses.replace(
+                state, state=str(stopped), since=utc_now(), trainer=None, exit_reason=reason
+            ).save(run)
+        finally:
+            os.close(held)
+    sys.stdout.write(f"{found}; it is over now.\n")
 
 
 def _acknowledge(run: RunDir) -> None:
@@ -88,30 +112,12 @@ def _ended(state: SupervisorState) -> str:
 
 def _life_soon(run: RunDir) -> Life:
     """The life of a run that may have been started this very moment."""
-    deadline = time.monotonic() + _BIRTH_SECONDS
+    deadline = time.monotonic() + supervising.BIRTH_SECONDS
     while (life := life_of(run)).state is None and time.monotonic() < deadline:
-        if time.time() - run.path.stat().st_mtime > _BIRTH_SECONDS:
+        if time.time() - run.path.stat().st_mtime > supervising.BIRTH_SECONDS:
             break
         time.sleep(_POLL_SECONDS)
     return life
-
-
-def _adopted(run: RunDir) -> Life:
-    """The run's life once a new supervisor has adopted a trainer whose own died.
-
-    Only a supervisor stops a trainer: it waits for the checkpoint, and kills the whole group.
-    """
-    supervising.supervise(home(), run)
-    deadline = time.monotonic() + _BIRTH_SECONDS
-    while time.monotonic() < deadline:
-        life = life_of(run)
-        if life.supervisor_alive or life.has_ended:
-            return life
-        time.sleep(_POLL_SECONDS)
-    raise CommandError(
-        f"{run.name}: its trainer lives, and no new supervisor came up; see {run.supervisor_log}",
-        ExitCode.NOT_UP,
-    )
 
 
 def _wait(runs: list[RunDir], timeout: float) -> None:

@@ -1,18 +1,24 @@
 """How a run gets its supervisor: as a unit where the home is served by systemd, else detached."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from maxrl_ops import supervisor, systemd
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
+from maxrl_ops.run_reader import Life, life_of
 from maxrl_ops.settings import Home
 from maxrl_ops.wire.rundir import RunDir
 
+_POLL_SECONDS = 0.1
+# How long a supervisor may take from its spawning to its first state.json.
+BIRTH_SECONDS = 10.0
 
-def supervise(home: Home, run: RunDir) -> None:
-    """Bring up the run's supervisor.
+
+def supervise(home: Home, run: RunDir, *, at_boot: bool = False) -> None:
+    """Bring up the run's supervisor; `at_boot`: where it is a unit, at each boot too.
 
     Raises:
         CommandError: systemd did not start the run's unit.
@@ -23,8 +29,28 @@ def supervise(home: Home, run: RunDir) -> None:
         return
     try:
         systemd.start_run(run)
+        if at_boot:
+            systemd.enable_run(run)
     except systemd.UnitError as error:
         raise CommandError(f"{run.name}: {error}", ExitCode.NOT_UP) from None
+
+
+def revive(home: Home, run: RunDir) -> Life:
+    """Give a run whose supervisor has ended another one; how it lives once that is up.
+
+    Raises:
+        CommandError: None came up.
+    """
+    supervise(home, run)
+    deadline = time.monotonic() + BIRTH_SECONDS
+    while time.monotonic() < deadline:
+        life = life_of(run)
+        if life.supervisor_alive or life.has_ended:
+            return life
+        time.sleep(_POLL_SECONDS)
+    raise CommandError(
+        f"{run.name}: no supervisor came up; see {run.supervisor_log}", ExitCode.NOT_UP
+    )
 
 
 @contextmanager

@@ -77,6 +77,7 @@ def _iterate(
     state.iteration = at
     if record.target_iterations:
         state.target_iterations = record.target_iterations
+    state.is_blind = (record.unscored or 0) > (record.n_total or 0)
     if state.in_flight:
         _miss_answers(state, policy, outputs)
     if not _append(state, record, policy):
@@ -168,7 +169,9 @@ def _start(state: State, event: RunStarted, *_: Any) -> None:
 
 
 def _evaluate(state: State, event: Evaluated, policy: Policy, *_: Any) -> None:
-    state.held_out.evaluate(event, policy.collapse.held_out_errors)
+    # It counts what has no verdict as wrong: of a verifier that is down it tells nothing else.
+    if not state.is_blind:
+        state.held_out.evaluate(event, policy.collapse.held_out_errors)
 
 
 def _save(state: State, event: CheckpointSaved, *_: Any) -> None:

@@ -152,19 +152,36 @@ def hacking(
     if first is None:
         return None
     means = means_of(now)
-    for words, was, then in (
-        ("completions are {:.1f} tokens long, they were {:.1f}", first.length, means.length),
-        ("{:.0%} of the completions are unique, {:.0%} were", first.unique, means.unique),
-    ):
-        if was is not None and then is not None and then.value < policy.halved * was.value:
-            return words.format(then.value, was.value)
-    return _bought(first, means, evaluations, policy)
+    return _narrowed(first, means, evaluations, policy) or _bought(
+        first, means, evaluations, policy
+    )
 
 
 def _unique(record: IterationRecord) -> float | None:
     if record.unique is None or not record.unique_of:
         return None
     return record.unique / record.unique_of
+
+
+def _narrowed(
+    first: Means,
+    now: Means,
+    evaluations: tuple[Evaluated | None, Evaluated | None],
+    policy: Hacking,
+) -> str | None:
+    """Whether completions became short, or alike, and held-out ones no better.
+
+    Who learns where there is but one right answer gives fewer different ones, too.
+    """
+    if _is_clear(_held_out_rise(evaluations), policy, 0.0):
+        return None
+    for words, was, then in (
+        ("completions are {:.1f} tokens long, they were {:.1f}", first.length, now.length),
+        ("{:.0%} of the completions are unique, {:.0%} were", first.unique, now.unique),
+    ):
+        if was is not None and then is not None and then.value < policy.halved * was.value:
+            return words.format(then.value, was.value)
+    return None
 
 
 def _bought(

@@ -78,6 +78,9 @@ class Low:
         0.50, "share of the window's iterations without a sample above the live threshold that is"
     )
     least_gain: float = _share(0.10, "share of the rewards that a lower threshold must admit more")
+    least_gain_empty: float = _share(
+        0.01, "the same, where no sample of the window is above the live threshold"
+    )
     least_empty: float = _share(
         0.10, "share of the window's iterations without a sample above the live threshold"
     )
@@ -147,6 +150,9 @@ class Collapse:
     )
     held_out_dwell: int = _of(2, 1, 100, "so many evaluations running")
     learning_rate_factor: float = _of(0.3, 0.001, 1, "each restart multiplies learning_rate by it")
+    learning_rate_factor_at_start: float = _of(
+        0.02, 0.001, 1, "or by this, where it goes back to the model that the run began with"
+    )
     most_restarts: int = _of(2, 0, 10, "restarts by this rule in a run, then only an alert")
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 CRASH_LOOP_FAILURES = 5
+REBOOTED = "the machine was rebooted"
 _FIRST_BACKOFF_SECONDS = 1.0
 _LONGEST_BACKOFF_SECONDS = 60.0
 
@@ -97,6 +98,7 @@ class Ending:
         is_permanent: `error` would come back at every start.
         was_told: It was told to end, so that it can be started again: an exit code of 0 says no
             more than that it obeyed.
+        is_cut_off: A reboot ended it, which is no failure of its own.
     """
 
     code: int | None = None
@@ -107,6 +109,7 @@ class Ending:
     error: str | None = None
     is_permanent: bool = False
     was_told: bool = False
+    is_cut_off: bool = False
 
     @property
     def signal_name(self) -> str | None:
@@ -131,7 +134,7 @@ class Ending:
         if self.signal is not None:
             return _SIGNAL_WORDS.get(self.signal, f"killed by {signal_name(self.signal)}")
         if self.code is None:
-            return "ended while no supervisor watched"
+            return REBOOTED if self.is_cut_off else "ended while no supervisor watched"
         # How shells report the signal that ended what they ran.
         if self.code > 128 and (name := signal_name(self.code - 128)).startswith("SIG"):
             return f"exit code {self.code} ({name})"
@@ -199,7 +202,7 @@ def judge(
         return Verdict(State.STOPPED, _stop_reason(ending))
     if ending.code in CONFIGURATION_CODES or ending.is_permanent:
         return Verdict(State.FAILED, ending.reason)
-    if restart_asked:
+    if restart_asked or ending.is_cut_off:
         return Verdict(State.BACKING_OFF, ending.reason)
     if failures >= CRASH_LOOP_FAILURES:
         return Verdict(

@@ -109,9 +109,11 @@ def lower_threshold(situation: Situation) -> Plan | str:
         )
     total = sum(record.rewards_of or 0 for record in situation.records)
     admitted = _above(situation, live)
+    # Where nothing is learned at all, a little to learn from is worth a change.
+    least_gain = low.least_gain if admitted else low.least_gain_empty
     for level in reversed([each for each in _levels(situation) if each < live]):
         gain = (_above(situation, level) - admitted) / total
-        if gain >= low.least_gain:
+        if gain >= least_gain:
             return Plan(
                 {"correctness_threshold": level},
                 f"{empty:.0%} of these iterations had no sample above the threshold "
@@ -121,7 +123,7 @@ def lower_threshold(situation: Situation) -> Plan | str:
             )
     return (
         f"no threshold from {number(situation.bounds[0])} to {number(live)} would admit "
-        f"{low.least_gain:.0%} more of the rewards"
+        f"{least_gain:.0%} more of the rewards"
     )
 
 
@@ -353,18 +355,23 @@ def algorithm_of(objective: str | None) -> Algorithm | None:
 def restart_after_collapse(situation: Situation) -> Plan | str:
     """COLLAPSE's: what was saved after the best window is not trusted."""
     state = situation.state
-    newest = state.peaks[-1][0] if state.peaks else state.iteration
-    return _restart(situation, situation.policy.collapse.learning_rate_factor, newest)
+    newest, policy = state.peaks[-1][0] if state.peaks else state.iteration, situation.policy
+    # A rate at which nothing was ever learned is too high by more than a little.
+    factors = (policy.collapse.learning_rate_factor, policy.collapse.learning_rate_factor_at_start)
+    return _restart(situation, factors, newest)
 
 
 def restart_after_nonfinite(situation: Situation) -> Plan | str:
     """NONFINITE's: what was saved since the first skipped update is not trusted."""
     first = min(situation.state.skipped, default=situation.state.iteration)
-    return _restart(situation, situation.policy.nonfinite.learning_rate_factor, first - 1)
+    factor = situation.policy.nonfinite.learning_rate_factor
+    return _restart(situation, (factor, factor), first - 1)
 
 
-def _restart(situation: Situation, factor: float, newest: int) -> Plan | str:
+def _restart(situation: Situation, factors: tuple[float, float], newest: int) -> Plan | str:
     """From the best checkpoint, more carefully; without evaluations from the newest one allowed.
+
+    `factors` are those of the learning rate: from a checkpoint, and from the very beginning.
 
     A rate that is lower still led to that checkpoint? Then it was raised since, and is taken again.
     """
@@ -375,7 +382,7 @@ def _restart(situation: Situation, factor: float, newest: int) -> Plan | str:
     best = state.held_out.best()
     if best is None:
         best = max((n for n in state.held_out.saved if n <= newest), default=0)
-    led_to_it = state.rate_at(best)
+    led_to_it, factor = state.rate_at(best), factors[not best]
     wanted = short(rate * factor if led_to_it is None else min(rate * factor, led_to_it))
     whence = f"checkpoint {best}" if best else "the model that it began with"
     return Plan(

@@ -156,8 +156,27 @@ def _orphaned(run: "RunSnapshot") -> str:
         )
     return (
         f"The supervisor of this run is gone, and nothing trains; it was at {_where(run)}"
-        f"{_because(run)}."
+        f"{_because(run)}: {_resume(run)}."
     )
+
+
+def _resume(run: "RunSnapshot") -> str:
+    return f"maxrl-ops resume {run.name} goes on{_from(run)}"
+
+
+def _from(run: "RunSnapshot") -> str:
+    return "" if run.last_checkpoint is None else f" from checkpoint {run.last_checkpoint}"
+
+
+def _interrupted(run: "RunSnapshot") -> str:
+    how = _resume(run)
+    if run.restart_on_boot:
+        how = f"the daemon starts it again{_from(run)}, and maxrl-ops resume {run.name} does"
+    return f"Interrupted by a reboot at {_where(run)}: {how}."
+
+
+def _suspended(run: "RunSnapshot") -> str:
+    return f"Suspended at {_where(run)}: {_resume(run)}."
 
 
 def _waiting(run: "RunSnapshot") -> str:
@@ -188,6 +207,8 @@ _WORDS = {
     "failed": _failed,
     "stopped": _stopped,
     "supervisor_gone": _orphaned,
+    "interrupted": _interrupted,
+    "suspended": _suspended,
     "waiting": _waiting,
     "silent": _silent,
     "detached": _detached,

@@ -10,7 +10,7 @@ from typing import Any
 from maxrl_ops.core.attached import DETACHED, state_of_attached
 from maxrl_ops.core.entry import Told, autopilot_sentence, decision_sentence
 from maxrl_ops.core.run_history import RunHistory
-from maxrl_ops.core.run_state import ENDED, State
+from maxrl_ops.core.run_state import ENDED, REBOOTED, State
 from maxrl_ops.core.sentence import describe
 from maxrl_ops.wire.documents import Heartbeat, RunSpec, SupervisorState
 from maxrl_ops.wire.record import Algorithm, Evaluated, IterationRecord
@@ -18,7 +18,12 @@ from maxrl_ops.wire.task_spec import TaskSpec
 from trainer.objectives import OBJECTIVES
 
 SUPERVISOR_GONE = "supervisor_gone"
+# Its supervisor ended with a reboot, or was asked to, for the run to go on later.
+INTERRUPTED = "interrupted"
+SUSPENDED = "suspended"
 DAMAGED = "damaged"
+# Of runs that go on only when somebody supervises them again.
+UNWATCHED = frozenset({SUPERVISOR_GONE, INTERRUPTED, SUSPENDED})
 
 # A supervisor that has just been spawned needs a moment to write its state.
 _STARTING_SECONDS = 30.0
@@ -33,6 +38,7 @@ class Observed:
         now: The time, aware.
         supervisor_alive: The process in state.json lives.
         trainer_alive: Likewise the trainer's.
+        is_cut_off: A reboot ended both.
         control_revision: The newest control in control/, None without one.
         log_age: Seconds since the log last grew, None without a log.
         told: What the journal tells of the run.
@@ -44,6 +50,7 @@ class Observed:
     now: datetime
     supervisor_alive: bool = False
     trainer_alive: bool = False
+    is_cut_off: bool = False
     control_revision: int | None = None
     log_age: float | None = None
     told: Told = field(default_factory=Told)
@@ -89,7 +96,7 @@ class RunSnapshot:
     """The object that `status --json` prints for a run; missing is None, never 0.
 
     Attributes:
-        state: A state of core/run_state.py, SUPERVISOR_GONE or DAMAGED.
+        state: A state of core/run_state.py, one of UNWATCHED, or DAMAGED.
         mode: What the autopilot may do: act, suggest or observe; None where it is not known.
         eta_seconds: From the median duration of recent iterations.
         age_seconds: Since the newest iteration ended, else since the log last grew.
@@ -100,6 +107,7 @@ class RunSnapshot:
         log: Of an attached run, the log that somebody else's trainer writes.
         dialect: The log's format; None while it is not known.
         reward_mean: Of the newest iteration.
+        restart_on_boot: It goes on by itself after a reboot.
     """
 
     name: str
@@ -142,12 +150,13 @@ class RunSnapshot:
     dialect: str | None = None
     reward_mean: float | None = None
     skipped_updates: int = 0
+    restart_on_boot: bool = False
     evaluations: tuple[Evaluation, ...] = ()
 
     @property
     def is_over(self) -> bool:
         """Nothing will happen to this run any more, unless somebody revives it."""
-        gone = self.state == SUPERVISOR_GONE and not self.trainer_alive
+        gone = self.state in UNWATCHED and not self.trainer_alive
         if self.log is not None:
             # Whoever writes an attached log may begin again at any time.
             return self.state in (DETACHED, DAMAGED)
@@ -175,7 +184,12 @@ def take(
         state = state_of_attached(history, observed.log_age, is_detached=observed.is_detached)
     else:
         state = state_of(
-            spec.created, supervisor, heartbeat, observed.now, is_watched=observed.supervisor_alive
+            spec.created,
+            supervisor,
+            heartbeat,
+            observed.now,
+            is_watched=observed.supervisor_alive,
+            is_cut_off=observed.is_cut_off,
         )
     told = observed.told
     values = {
@@ -185,7 +199,7 @@ def take(
         **_from_evaluations(history),
     }
     target = values.get("target_iterations")
-    running = state not in ENDED and state not in (SUPERVISOR_GONE, DETACHED)
+    running = state not in ENDED and state not in UNWATCHED and state != DETACHED
     snapshot = RunSnapshot(
         name=spec.name,
         job_name=spec.job_name,
@@ -194,7 +208,8 @@ def take(
         state=state,
         attempt=(supervisor.attempt or None) if supervisor else None,
         restarts=supervisor.restarts if supervisor else None,
-        exit_reason=_exit_reason(supervisor, history),
+        exit_reason=REBOOTED if state == INTERRUPTED else _exit_reason(supervisor, history),
+        restart_on_boot=spec.restart_on_boot,
         control_revision=observed.control_revision,
         eta_seconds=_eta(history, target) if running else None,
         age_seconds=_age(history, observed),
@@ -216,8 +231,9 @@ def state_of(
     now: datetime,
     *,
     is_watched: bool,
+    is_cut_off: bool = False,
 ) -> str:
-    """A state of core/run_state.py or SUPERVISOR_GONE.
+    """A state of core/run_state.py, or one of UNWATCHED.
 
     Args:
         created: Of run.json, RFC 3339.
@@ -225,6 +241,7 @@ def state_of(
         heartbeat: The trainer's.
         now: The time, aware.
         is_watched: The supervisor that wrote state.json lives.
+        is_cut_off: A reboot ended it.
     """
     if supervisor is None:
         age = _seconds_since(created, now)
@@ -236,7 +253,9 @@ def state_of(
         # The trainer itself waits, and says so; its supervisor sees one that lives.
         is_paused = supervisor.state == State.RUNNING and is_pause
         return str(State.PAUSED if is_paused else supervisor.state)
-    return SUPERVISOR_GONE
+    if is_cut_off:
+        return INTERRUPTED
+    return SUSPENDED if supervisor.suspended else SUPERVISOR_GONE
 
 
 def _asked_for(spec: RunSpec) -> dict[str, Any]:

@@ -28,23 +28,29 @@ class Limits:
 class StallWatch:
     """One attempt's progress, as far as it was seen."""
 
-    def __init__(self, limits: Limits, now: float) -> None:
+    def __init__(self, limits: Limits, now: float, longest: float | None = None) -> None:
+        """Watch from `now` on; `longest` is what an earlier watch of this attempt has seen."""
         self._limits = limits
         self._looked_at = self._moved_at = now
         self._mark: object = None
         self._iteration: int | None = None
         self._began_at: float | None = None
-        self._longest: float | None = None
+        self._longest = longest
         # A stretch without progress that ended by itself was none, however long.
         self._longest_phase = 0.0
         self._counts = False
 
     @property
+    def longest(self) -> float | None:
+        """Seconds of the longest iteration or phase; None before a whole iteration was seen."""
+        return None if self._longest is None else max(self._longest, self._longest_phase)
+
+    @property
     def limit(self) -> float:
         """Seconds without progress that are allowed now."""
-        if self._longest is None:
+        longest = self.longest
+        if longest is None:
             return self._limits.first
-        longest = max(self._longest, self._longest_phase)
         return max(self._limits.least, self._limits.factor * longest)
 
     def look(

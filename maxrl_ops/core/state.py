@@ -135,6 +135,7 @@ class State:
         is_frozen: Nobody's autopilot changes anything on this host.
         attempt: The trainer's.
         iteration: The newest current one.
+        is_blind: The newest iteration had a verdict on fewer than half of its samples.
         has_reference: The log tells correctness at the reference threshold.
         began_with: The objective that an adaptive run begins with.
         hand_over_to: The objective that it is to end with; None for any other run.
@@ -167,6 +168,7 @@ class State:
 
     mode: Mode = Mode.ACT
     is_frozen: bool = False
+    is_blind: bool = False
     attempt: int = 1
     iteration: int = 0
     target_iterations: int | None = None

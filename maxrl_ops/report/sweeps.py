@@ -269,7 +269,7 @@ def tables(found: Sequence[Row]) -> list[Table]:
         )
         for r in found
     ]
-    head = ("", "runs", *(f"pass@{k}" for k in ks), "pass@1 above first")
+    head = ("", "runs", *(f"pass@{k}" for k in ks), "above first")
     levels = [percent(level).replace(".0%", "%") for level in LEVELS]
     return [
         Table("Held-out at the end", head, at_end),
@@ -289,8 +289,8 @@ def tables(found: Sequence[Row]) -> list[Table]:
 
 HOW_TO_READ = (
     "Means over seeds; ± is half the width of Student's 95% interval. Above first: the mean "
-    "difference to the first row's runs, each with its seed's. A level is reached at the "
-    "second of two evaluations in a row that have it. Where only some runs reached it, the mean is "
+    "difference of pass@1 to the first row's runs, seed by seed. A level is reached at the second "
+    "of two evaluations in a row that have it. Where only some runs reached it, the mean is "
     "theirs, and the others would have needed more. Wall seconds are those of iterations, without "
     "loading and evaluating: of runs that shared a machine they tell what it was busy with, too."
 )

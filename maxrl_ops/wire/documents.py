@@ -46,6 +46,8 @@ class RunSpec:
         dialect: Its format, where a person has said so.
         actuate: `restart`, where the supervisor applies controls by starting the command again;
             None where the trainer reads them itself, or nobody does.
+        restart_on_boot: It goes on by itself after a reboot.
+        environment_file: Where the trainer's secrets stand, which no file of ours holds.
     """
 
     name: str
@@ -58,6 +60,8 @@ class RunSpec:
     log: str | None = None
     dialect: str | None = None
     actuate: str | None = None
+    restart_on_boot: bool = False
+    environment_file: str | None = None
 
     @property
     def is_attached(self) -> bool:
@@ -89,6 +93,8 @@ class RunSpec:
                 log=_text(raw.get("log")),
                 dialect=_text(raw.get("dialect")),
                 actuate=_text(raw.get("actuate")),
+                restart_on_boot=bool(raw.get("restart_on_boot", False)),
+                environment_file=_text(raw.get("environment_file")),
             )
         except SettingError as error:
             raise DocumentError(str(error)) from None
@@ -200,6 +206,10 @@ class SupervisorState:
         progress: The newest checkpoint then, -1 for none; None before the first exit.
         tuning: The supervisor's settings by name, as the first was given them; a revived one has
             another environment.
+        host: The machine that it supervises on; None of an earlier version.
+        suspended: Its trainer was ended to go on later, and its supervisor ended with it.
+        longest: Seconds that an iteration, or a phase, of this attempt has taken at most; None
+            before a whole one was seen. Of whoever adopts the trainer.
     """
 
     state: str
@@ -214,10 +224,13 @@ class SupervisorState:
     failures: int = 0
     progress: int | None = None
     tuning: Mapping[str, float] = field(default_factory=dict)
+    host: str | None = None
+    suspended: bool = False
+    longest: float | None = None
 
-    def save(self, run: RunDir) -> None:
-        """Write state.json."""
-        replace_json(run.state, asdict(self))
+    def save(self, run: RunDir, *, durable: bool = True) -> None:
+        """Write state.json; not `durable`: for every process at once, but for no power cut."""
+        replace_json(run.state, asdict(self), durable=durable)
 
     @classmethod
     def load(cls, run: RunDir) -> Self:
@@ -243,6 +256,9 @@ class SupervisorState:
                 failures=int(cast("int", raw.get("failures", 0))),
                 progress=_whole_or_none(raw.get("progress")),
                 tuning=_numbers(raw.get("tuning", {})),
+                host=_text_or_none(raw.get("host")),
+                suspended=bool(raw.get("suspended", False)),
+                longest=_seconds_or_none(raw.get("longest")),
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise DocumentError(f"{run.state}: {error!r} is missing or of a wrong kind") from None
@@ -255,6 +271,10 @@ def _numbers(raw: object) -> Mapping[str, float]:
 
 def _whole_or_none(raw: object) -> int | None:
     return None if raw is None else int(cast("int", raw))
+
+
+def _seconds_or_none(raw: object) -> float | None:
+    return None if raw is None else float(cast("float", raw))
 
 
 def _text_or_none(raw: object) -> str | None:

@@ -59,7 +59,7 @@ def test_a_suspended_run_goes_on_with_its_next_supervisor(
     first.send_signal(signal.SIGUSR2)
     state = running.ended(0)
     assert (state.state, state.restarts, state.exits) == ("backing_off", 0, ())
-    assert str(state.exit_reason).startswith("suspended with its unit")
+    assert str(state.exit_reason).startswith("suspended: maxrl-ops resume")
     assert "told 1" in running.log()
     running.supervise()
     assert running.ended(0).state == "finished"

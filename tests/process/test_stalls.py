@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from supervised import PREAMBLE, Make
+from waiting import wait_until
 
 BEATS = """
 import faulthandler
@@ -55,6 +56,31 @@ def test_a_standstill_is_ended_and_started_again(
     told = running.run.stacks.read_text()
     assert f"stalled: pids {running.pids()[0]}" in told
     assert "__main__.py" in told
+
+
+def test_who_adopts_a_trainer_that_stands_still_knows_how_long_its_iterations_took(
+    make: Make, tmp_path: Path
+) -> None:
+    package = tmp_path / "path" / "trainer"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(PREAMBLE + BEATS + "time.sleep(600)")
+    running = make("", command=())
+    env = SHORT | {"PYTHONPATH": str(package.parent), "MAXRL_OPS_STALL_SECONDS": "3"}
+    running.supervise(**env)
+
+    def has_seen_one() -> bool:
+        return running.is_in("running") and running.state().longest is not None
+
+    wait_until(has_seen_one, 20, "an iteration that was seen")
+    running.supervisors[-1].kill()
+    running.supervisors[-1].wait(10)
+    # Before a whole iteration was seen half an hour is allowed.
+    running.supervise(**env)
+    state = running.ended(0)
+    assert (state.state, state.attempt, state.stalls) == ("finished", 2, 1)
+    assert state.exits[0].reason.startswith("stalled: no progress for 3 s in phase verify")
+    assert state.longest is None
 
 
 def test_a_command_of_ones_own_is_not_killed_by_being_asked(make: Make) -> None:

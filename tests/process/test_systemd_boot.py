@@ -186,7 +186,7 @@ def test_a_stop_saves_and_a_start_goes_on(machine: Host) -> None:
     saved = machine.run("ls", f"{TINY}/checkpoints").split()
     assert int(saved[-1]) == done[-1]
     assert machine.ask("pgrep", "-f", "-m trainer") == ""
-    assert "suspended with its unit" in machine.maxrl_ops("status", "tiny-1", "--json")
+    assert "suspended: maxrl-ops resume" in machine.maxrl_ops("status", "tiny-1", "--json")
     machine.run("systemctl", "start", RUN)
     wait_until(lambda: len(iterations(machine)) > len(done), 60, "a run that goes on")
     _each_once(machine)

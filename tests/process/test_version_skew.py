@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,17 @@ from waiting import wait_until
 from maxrl_ops import daemon_file, locks, processes
 from maxrl_ops.daemon_file import DaemonFile
 from maxrl_ops.settings import Home
-from maxrl_ops.wire.documents import SupervisorState
+from maxrl_ops.store import Store
+from maxrl_ops.wire import control
+from maxrl_ops.wire.documents import (
+    Detached,
+    Exit,
+    Heartbeat,
+    ProcessIdentity,
+    RunSpec,
+    SupervisorState,
+    utc_now,
+)
 from maxrl_ops.wire.logformat import render
 from maxrl_ops.wire.rundir import RunDir
 
@@ -41,6 +53,8 @@ FIRST_STATE: dict[str, Any] = {
     "exits": [FIRST_EXIT],
     "exit_reason": None,
 }
+# What a version after this one may have added, wherever there is an object.
+LATER: dict[str, Any] = {"of_a_later_version": {"nodes": [1, 2]}}
 TRAINER = "import time; print('training', flush=True); time.sleep(600)"
 
 
@@ -85,11 +99,12 @@ def told(name: str) -> dict[str, Any]:
     return run
 
 
-def test_a_run_of_the_first_version_whose_supervisor_dies(
-    home: Home, daemon: "subprocess.Popen[bytes]"
+@pytest.mark.parametrize("more", [{}, LATER], ids=["first", "later"])
+def test_a_run_of_another_version_whose_supervisor_dies(
+    home: Home, daemon: "subprocess.Popen[bytes]", more: dict[str, Any]
 ) -> None:
-    """Its trainer, which still runs the old code, is adopted by a supervisor of today."""
-    run = write(home, FIRST_SPEC, FIRST_STATE)
+    """Its trainer, which still runs the other code, is adopted by a supervisor of today."""
+    run = write(home, FIRST_SPEC | more, FIRST_STATE)
     lock = locks.acquire(run.lock)
     trainer = subprocess.Popen(
         [sys.executable, "-c", TRAINER],
@@ -101,7 +116,8 @@ def test_a_run_of_the_first_version_whose_supervisor_dies(
     identity = processes.identity_of(trainer.pid)
     assert identity is not None
     living = {key: getattr(identity, key) for key in ("pid", "start_time", "boot_id")}
-    run.state.write_text(json.dumps(FIRST_STATE | {"trainer": living}))
+    state = FIRST_STATE | {"trainer": living | more, "exits": [FIRST_EXIT | more]} | more
+    run.state.write_text(json.dumps(state))
     try:
         wait_until(lambda: SupervisorState.load(run).supervisor, 30, "a new supervisor")
         state = SupervisorState.load(run)
@@ -134,3 +150,66 @@ def test_a_run_of_a_later_version(home: Home, daemon: "subprocess.Popen[bytes]")
     assert told("unknown")["state"] == "damaged"
     wait_until(lambda: 'iteration{job_name="rust",run="later"} 3.0' in metrics(home), 20, "series")
     assert daemon.poll() is None
+
+
+# Maps of names that are a person's or a setting's, not the format's.
+_MAPS = {"settings", "provenance", "tuning"}
+
+
+def with_more(document: Any) -> Any:
+    """The document with unknown keys in each of its objects."""
+    if isinstance(document, list):
+        return [with_more(each) for each in document]
+    if not isinstance(document, dict):
+        return document
+    kept = {k: v if k in _MAPS else with_more(v) for k, v in document.items()}
+    return kept | LATER
+
+
+def rewrite(path: Path) -> None:
+    lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
+    path.write_text("\n".join(json.dumps(with_more(json.loads(line))) for line in lines) + "\n")
+
+
+def test_keys_of_a_later_version_are_passed_over_in_every_file(home: Home) -> None:
+    run, me = home.run("one"), ProcessIdentity(1, 2, "boot")
+    run.control.mkdir(parents=True)
+    exits = (Exit(1, utc_now(), 1, None, "x", ("a line",)),)
+    here = {"tuning": {"stop_grace": 1.0}, "host": "here", "suspended": True, "longest": 2.5}
+    RunSpec("one", "rust", {"seed": 3}, (), utc_now(), {"host": "h"}).save(run)
+    SupervisorState("running", utc_now(), me, me, 2, 1, exits, "y", **here).save(run)  # type: ignore[arg-type]
+    Heartbeat("sample", 7, utc_now()).save(run)
+    Detached(utc_now(), 3, 4).save(run)
+    DaemonFile(me, "http://x/metrics", utc_now(), "9.9").save(home)
+    state = control.TrainingState("maxrl", 20.0, 1.0, 8, 1e-5)
+    control.publish(run.control, control.Control(1, 0, state, "uid:0", "why", utc_now()))
+    for iteration in (1, 2):
+        control.append_applied(run.applied, control.Applied(iteration, iteration, state))
+
+    def read() -> tuple[object, ...]:
+        return (
+            *(kind.load(run) for kind in (RunSpec, SupervisorState, Heartbeat, Detached)),
+            DaemonFile.load(home),
+            control.read_newest(run.control),
+            control.read_applied(run.applied),
+        )
+
+    before = read()
+    for path in (run.spec, run.state, run.heartbeat, run.detached, home.daemon_file):
+        rewrite(path)
+    rewrite(control.path_of(run.control, 1))
+    rewrite(run.applied)
+    assert "of_a_later_version" in run.applied.read_text()
+    assert read() == before
+
+
+def test_a_history_of_a_later_version_is_refused_in_one_line_and_left_alone(home: Home) -> None:
+    Store(home.history).close()
+    with closing(sqlite3.connect(home.history)) as db:
+        db.execute("PRAGMA user_version = 1000")
+    before = home.history.read_bytes()
+    words = [sys.executable, "-P", "-m", "maxrl_ops.daemon"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "is of version 1000, this maxrl-ops knows" in done.stderr
+    assert home.history.read_bytes() == before

@@ -1,16 +1,20 @@
 """A real training under a real supervisor and a real daemon, and everything that can befall them.
 
 One run lives through all of it, and at its end every iteration is there once: in the log as folded,
-and in the history. Two things are not as in the field. A log that cannot be written is made so by
-RLIMIT_FSIZE of the living trainer: write(2) fails, if with EFBIG instead of EIO. And what a service
-manager does for a supervisor that died together with its trainer, this test does.
+and in the history. Three things are not as in the field. Trainer, supervisor and daemon have a libc
+(faulty_libc.c) whose clock jumps, and whose write(2) fails with EIO, as this test says: a real
+clock is the whole host's. A home is read-only since its directories are immutable, to which the
+kernel says EPERM. And what a person does for a supervisor that died with its trainer, we do.
 """
 
+import fcntl
+import json
 import os
 import re
-import resource
+import shutil
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 import time
@@ -20,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from waiting import wait_until
@@ -56,6 +61,25 @@ class World:
     home: Home
     run: RunDir
     daemons: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+
+    @property
+    def faults(self) -> Path:
+        """What faulty_libc.c reads."""
+        return self.home.path / "faults"
+
+    def let(self, *, clock: int = 0, log: bool = False) -> None:
+        """Let the clock be wrong by so many seconds, and the log not be written."""
+        with self.faults.open("r+b") as file:
+            file.write(struct.pack("=qq", clock, log))
+
+    def status(self) -> dict[str, Any]:
+        """What `status --json` tells of the run."""
+        words = [sys.executable, "-m", "maxrl_ops", "status", self.run.name, "--json"]
+        env = {**os.environ, "MAXRL_OPS_HOME": str(self.home.path)}
+        done = subprocess.run(words, env=env, capture_output=True, timeout=60, check=True)
+        (told,) = json.loads(done.stdout)["runs"]
+        assert isinstance(told, dict)
+        return told
 
     def start_daemon(self) -> None:
         with (self.home.path / "daemon.words").open("ab") as words:
@@ -117,9 +141,14 @@ class World:
         wait_until(lambda: saved(self.run) > before + 5, SECONDS, f"checkpoints after {before}")
         # The very same that state.json counts.
         state = self.state()
-        crashes = state.restarts - state.stalls
-        said = rf'^maxrl_job_restarts_total{{.*reason="crash".*}} {crashes}\.0$'
-        wait_until(lambda: self.sees(said), SECONDS, f"{crashes} crashes in the metrics")
+        told = self.status()
+        assert (told["state"], told["trainer_alive"]) == ("running", True)
+        assert (told["restarts"], told["attempt"]) == (state.restarts, state.attempt)
+        for reason, count in (("crash", state.restarts - state.stalls), ("stall", state.stalls)):
+            said = rf'^maxrl_job_restarts_total{{.*reason="{reason}".*}} {count}\.0$'
+            # A kind that has never been has no series yet.
+            if count:
+                wait_until(lambda said=said: self.sees(said), SECONDS, said)  # type: ignore[misc]
 
     def is_counted(self, before: SupervisorState) -> bool:
         now = self.state()
@@ -145,6 +174,7 @@ def _world(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     home = Home(path)
     run = home.run("one")
     run.control.mkdir(parents=True)
+    _give_faulty_libc(path, monkeypatch)
     settings: dict[str, Value] = {
         "task": "arithmetic",
         "iterations": 1_000_000,
@@ -169,6 +199,16 @@ def _world(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     for process in here.daemons:
         process.kill()
         process.wait()
+
+
+def _give_faulty_libc(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if (compiler := shutil.which("cc")) is None:
+        pytest.skip("cc is needed")
+    source, library = Path(__file__).with_name("faulty_libc.c"), home / "faulty_libc.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
+    (home / "faults").write_bytes(bytes(16))
+    monkeypatch.setenv("FAULTY_LIBC", str(home / "faults"))
+    monkeypatch.setenv("LD_PRELOAD", str(library))
 
 
 # --- What can befall them -------------------------------------------------------------------------
@@ -219,12 +259,34 @@ def _outlive_a_standstill(
 
 
 def the_log_cannot_be_written(world: World) -> None:
-    before = world.state()
-    size = world.run.log.stat().st_size
-    resource.prlimit(world.trainer().pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-    wait_until(lambda: world.is_counted(before), SECONDS, "one restart")
+    before, trainer = world.state(), world.trainer()
+    world.let(log=True)
+    wait_until(lambda: not processes.is_alive(trainer), SECONDS, "its end")
+    world.let(log=False)
+    wait_until(lambda: world.state().restarts > before.restarts, SECONDS, "one restart")
     # It has nowhere to say why.
     assert world.state().exits[-1].code == 1
+
+
+def jump(seconds: int) -> Callable[[World], None]:
+    """A wall clock that is suddenly wrong: nobody's lifetime hangs on it."""
+
+    def fault(world: World) -> None:
+        before = world.state()
+        world.let(clock=seconds)
+        reached = saved(world.run)
+        wait_until(lambda: saved(world.run) > reached + 5, SECONDS, "training goes on")
+        tick = r"^maxrl_ops_last_tick_timestamp_seconds (\S+)$"
+        found = wait_until(lambda: re.search(tick, world.get(), re.M), SECONDS, "a tick")
+        assert abs(float(found[1]) - time.time() - seconds) < SECONDS
+        told = world.status()
+        assert (told["state"], told["age_seconds"] < SECONDS) == ("running", True)
+        world.let()
+        after = world.state()
+        assert (after.attempt, after.restarts) == (before.attempt, before.restarts)
+
+    fault.__name__ = f"the clock jumps by {seconds} s"
+    return fault
 
 
 def a_control_is_half_written(world: World) -> None:
@@ -241,7 +303,10 @@ def the_history_is_locked(world: World) -> None:
         other.execute("BEGIN IMMEDIATE")
         reached = saved(world.run)
         wait_until(lambda: saved(world.run) > reached + 5, SECONDS, "training goes on")
+        unread = r"^maxrl_ops_runs_unread 1\.0$"
+        wait_until(lambda: world.sees(unread), SECONDS, "in the metrics that it is not read")
         other.execute("ROLLBACK")
+    wait_until(lambda: world.sees(unread.replace("1", "0", 1)), SECONDS, "that it is read again")
 
 
 def the_history_is_damaged(world: World) -> None:
@@ -284,6 +349,8 @@ FAULTS: tuple[Callable[[World], None], ...] = (
     many_ask_for_metrics,
     the_history_is_damaged,
     the_history_is_locked,
+    jump(86_400),
+    jump(-86_400),
     *(send(signal.SIGKILL, *whom) for whom in PAIRS if whom != ("trainer", "supervisor")),
     *(send(signal.SIGSEGV, *whom) for whom in PAIRS),
     *(send(signal.SIGSTOP, *whom) for whom in PAIRS),
@@ -359,6 +426,46 @@ def test_a_full_disk(small: World) -> None:
     assert small.state().restarts > before.restarts
     reasons = [exit_.reason for exit_ in small.state().exits]
     assert any("disk is full" in reason or "No space" in reason for reason in reasons), reasons
+    assert_nothing_is_lost(small)
+
+
+_SET_FLAGS, _GET_FLAGS, _IMMUTABLE = 0x40086602, 0x80086601, 0x10
+
+
+def let_be_read_only(paths: list[Path], *, on: bool) -> None:
+    """Nothing is made, removed or renamed in these directories, not even by root."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            flags = struct.unpack("l", fcntl.ioctl(descriptor, _GET_FLAGS, bytes(8)))[0]
+            flags = flags | _IMMUTABLE if on else flags & ~_IMMUTABLE
+            fcntl.ioctl(descriptor, _SET_FLAGS, struct.pack("l", flags))
+        finally:
+            os.close(descriptor)
+
+
+@pytest.mark.skipif(len(FAULTS) > SHARE, reason="a part of make torture")
+def test_a_read_only_home(small: World) -> None:
+    """The trainer cannot go on; its supervisor waits, however long, and is no crash loop's."""
+    small.trains_on()
+    before, trainer = small.state(), small.trainer()
+    directories = [small.home.path, small.run.path, small.run.checkpoints, small.run.control]
+    try:
+        let_be_read_only(directories, on=True)
+    except OSError as error:
+        pytest.skip(f"no directory can be made immutable here: {error}")
+    try:
+        wait_until(lambda: not processes.is_alive(trainer), SECONDS, "the trainer's end")
+        told = small.status()
+        assert (told["state"], told["trainer_alive"]) == ("running", False)
+        refused = "state.json cannot be written, trying again"
+        wait_until(lambda: refused in small.run.supervisor_log.read_text(), SECONDS, "its words")
+    finally:
+        let_be_read_only(directories, on=False)
+    small.trains_on()
+    assert (small.state().restarts, small.state().attempt) == (
+        before.restarts + 1, before.attempt + 1,
+    )  # fmt: skip
     assert_nothing_is_lost(small)
 
 

@@ -105,7 +105,7 @@ def test_a_short_run_is_watched_not_changed() -> None:
     ("changed", "words"),
     [
         ({"rewards_above": {}, "rewards_of": None}, "does not tell how many rewards"),
-        ({"rewards_above": {25.0: 1, 20.0: 2, 15.0: 3, 30.0: 0}}, "no threshold from 15 to 30"),
+        ({"rewards_above": {25.0: 0, 20.0: 0, 15.0: 0, 30.0: 0}}, "no threshold from 15 to 30"),
     ],
 )
 def test_the_rung_is_refused_where_it_would_not_help(

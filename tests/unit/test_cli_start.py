@@ -330,3 +330,24 @@ def test_reward_weights_are_made_absolute_and_must_exist(
         with pytest.raises(CommandError, match=what) as caught:
             preflight.resolve_weights(text)
         assert caught.value.exit_code == ExitCode.NOT_FOUND
+
+
+def test_an_environment_file_that_everybody_may_read_is_refused_before_there_is_a_run(
+    place: Place,
+) -> None:
+    secrets = place.home.parent / "run.env"
+    secrets.write_text("HF_TOKEN=hush")
+    secrets.chmod(0o644)
+    given = ("start", "--environment-file", str(secrets), *place.own_command("1"))
+    done = place.command(*given)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"chmod 600 {secrets}" in done.stderr
+    assert not list(place.home.glob("runs/*"))
+    secrets.unlink()
+    done = place.command(*given)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    secrets.touch(0o600)
+    done = place.command(*given[:1], "--restart-on-boot", *given[1:])
+    assert "at boot    goes on by the daemon" in done.stdout, done.stderr
+    kept = run_json(place, "fake_trainer-1")
+    assert (kept["restart_on_boot"], kept["environment_file"]) == (True, str(secrets))

@@ -362,6 +362,21 @@ def test_what_a_killed_trainer_left_is_cleared(policy: Policy, tmp_path: Path) -
     assert checkpoint.save(run, 4, policy, optimizer).seconds
 
 
+@pytest.mark.parametrize("name", ["model/model.safetensors", "optimizer.pt"])
+def test_a_checkpoint_that_lost_a_block_is_set_aside(
+    policy: Policy, tmp_path: Path, name: str
+) -> None:
+    run = saved(policy, tmp_path, range(1, 3))
+    whole = (run.checkpoints / "000002" / name).read_bytes()
+    (run.checkpoints / "000002" / name).write_bytes(bytes(len(whole[:4096])) + whole[4096:])
+    assert checkpoint.set_aside_damaged(run) == ["000002"]
+    assert checkpoint.set_aside_damaged(run) == []
+    assert sorted(p.name for p in run.checkpoints.iterdir()) == ["000001", "damaged-000002"]
+    last = checkpoints.newest(run)
+    assert last is not None
+    assert last.iteration == 1
+
+
 def test_the_optimizer_keeps_its_kernels_and_takes_the_state(
     policy: Policy, job: tuple[Config, Task], tmp_path: Path
 ) -> None:

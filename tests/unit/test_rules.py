@@ -306,7 +306,21 @@ def test_held_out_evaluations_below_the_first_are_a_collapse_too() -> None:
     _, said = drive([*events, *steady(91, 100, 40)])
     (decision,) = decisions(said)
     assert (decision.rule, decision.iteration) == ("COLLAPSE", 65)
+    # Nothing was ever learned at that rate: 0.02 of it, where a checkpoint asks for 0.3 of it.
     assert decision.changes["restart_from"] == 0
+    assert decision.changes["learning_rate"] == 2e-6
+
+
+def test_an_evaluation_while_the_verifier_is_down_is_none() -> None:
+    """It counts every sample as wrong; two of those would be a collapse."""
+    events: list[Input] = [PLAIN, evaluated(0, 0.6), *steady(1, 59, 40)]
+    dark = [IterationRecord(n, 1000, n_total=0, unscored=64) for n in range(60, 101)]
+    events += [*dark[:20], evaluated(79, 0.0), *dark[20:], evaluated(100, 0.0)]
+    state, said = drive([*events, *steady(101, 119, 40)])
+    assert not decisions(said)
+    assert state.held_out.below == 0
+    _, said = drive([evaluated(119, 0.1), evaluated(120, 0.1), *steady(121, 130, 40)], state)
+    assert taken(said) == [("COLLAPSE", "restart_1")]
 
 
 def test_low_leaves_a_run_that_may_have_fallen_to_collapse() -> None:
@@ -461,6 +475,20 @@ def test_a_change_on_top_of_one_leaves_it_unjudged() -> None:
     _, said = drive([PLAIN, *steady(1, 100), first, *steady(101, 110), second, *steady(111, 160)])
     told = [(o.revision, o.verdict) for o in said if isinstance(o, Judged)]
     assert told == [(1, "inconclusive"), (2, "inconclusive")]
+
+
+def test_a_run_with_nothing_to_learn_from_takes_the_little_that_there_is() -> None:
+    """5% of the rewards lie above 20: no reason to lower a threshold that some samples reach."""
+    rare = {"rewards_above": {15.0: 3, 20.0: 3, 25.0: 0, 30.0: 0}}
+    started = replace(PLAIN, correctness_threshold=30.0)
+    nothing = steady(1, 40, 3, n_correct=0, **rare)
+    (decision,) = decisions(drive([started, *nothing])[1])
+    assert (decision.rule, decision.changes) == ("LOW", {"correctness_threshold": 20.0})
+    few = {"n_correct": 1, "rewards_above": {15.0: 3, 20.0: 3, 25.0: 1, 30.0: 1}}
+    some = [replace(r, **few) if r.iteration % 4 == 0 else r for r in nothing]  # type: ignore[arg-type]
+    rungs = [rung for _, rung in taken(drive([started, *some])[1])]
+    assert rungs
+    assert "threshold" not in rungs
 
 
 def test_the_counterfactual_is_told_at_the_threshold_that_was_given_up() -> None:
@@ -629,6 +657,16 @@ def test_reward_hacking() -> None:
     assert "the reward is higher" in (bought(reward_mean=15.0) or "")
     assert "tokens long" in (bought(length_mean=12.0) or "")
     assert "trivial" in (bought(trivial_ratio=0.4) or "")
+
+
+def test_fewer_different_answers_are_no_hacking_where_held_out_ones_get_better() -> None:
+    def rows(first: int, unique: int) -> list[Input]:
+        return [replace(r, unique=unique, unique_of=64) for r in steady(first, first + 59)]
+
+    for last, fires in ((0.31, True), (0.6, False)):
+        events = [PLAIN, evaluated(0, 0.3), *rows(1, 50), evaluated(60, last), *rows(61, 20)]
+        state, _ = drive(events)
+        assert ("REWARD HACKING" in state.firing) is fires
 
 
 def test_reward_hacking_holds_high_and_thresholds() -> None:

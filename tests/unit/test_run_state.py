@@ -1,8 +1,10 @@
 """The states of a run: what may follow what, and what becomes of a run whose trainer ended."""
 
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -22,6 +24,7 @@ from maxrl_ops.core.run_state import (
     failures_in_a_row,
     judge,
 )
+from maxrl_ops.core.snapshot import UNWATCHED
 
 STATES = st.sampled_from(State)
 ENDINGS = st.builds(
@@ -176,3 +179,13 @@ def test_it_is_pure() -> None:
         [sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True
     )
     assert not {"random", "logging", "subprocess", "asyncio"} & set(done.stdout.split())
+
+
+def test_the_documentation_has_the_table() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "supervision.md").read_text()
+    table = page[page.index("| state | the run |") :].partition("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \|([^|]*)\|$", table, re.M)
+    told = {state: set(re.findall(r"`(\w+)`", after)) for state, after in rows}
+    assert list(told) == list(State)
+    assert told == {state: {new for new in State if may_follow(state, new)} for state in State}
+    assert all(f"`{state}`" in page for state in UNWATCHED)

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maxrl_ops.core.interruption import Boot, is_cut_off
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.sentence import duration
 from maxrl_ops.core.snapshot import Observed, RunSnapshot, damaged, take
-from maxrl_ops.wire.documents import Heartbeat, RunSpec, SupervisorState
+from maxrl_ops.wire.documents import Heartbeat, ProcessIdentity, RunSpec, SupervisorState
 from maxrl_ops.wire.record import (
     Algorithm,
     Change,
@@ -314,3 +315,46 @@ def test_every_state_has_its_sentence(state: str, said: str) -> None:
 )
 def test_durations_are_said_as_one_says_them(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("state", "suspended", "cut_off", "shown"),
+    [
+        ("running", False, True, "interrupted"),
+        ("backing_off", True, True, "interrupted"),
+        ("backing_off", True, False, "suspended"),
+        ("running", False, False, "supervisor_gone"),
+        ("finished", False, True, "finished"),
+    ],
+)
+def test_a_run_that_nobody_watches_says_how_to_go_on(
+    state: str, suspended: bool, cut_off: bool, shown: str
+) -> None:
+    supervisor = SupervisorState(state, "2026-11-22T13:00:01Z", attempt=1, suspended=suspended)
+    history = RunHistory.of([HEADER, *records(1, 23), CheckpointSaved(20, 0.3)])
+    told = take(SPEC, supervisor, None, history, Observed(NOW, is_cut_off=cut_off))
+    assert told.state == shown
+    if shown != "finished":
+        assert told.is_over
+        assert "maxrl-ops resume rust-1 goes on from checkpoint 20." in told.sentence
+    marked = replace(SPEC, restart_on_boot=True)
+    told = take(marked, supervisor, None, history, Observed(NOW, is_cut_off=cut_off))
+    is_the_daemons = "the daemon starts it again from checkpoint 20" in told.sentence
+    assert is_the_daemons == (shown == "interrupted")
+
+
+@pytest.mark.parametrize(
+    ("host", "boot", "state", "expected"),
+    [
+        ("here", "before", "running", True),
+        ("here", "now", "running", False),
+        ("there", "before", "running", False),
+        (None, "before", "running", False),
+        ("here", "before", "stopped", False),
+    ],
+)
+def test_a_reboot_is_known_by_the_boot_of_this_machine(
+    host: str | None, boot: str, state: str, expected: bool
+) -> None:
+    written = SupervisorState(state, "", ProcessIdentity(1, 2, boot), host=host)
+    assert is_cut_off(written, Boot("here", "now")) is expected

@@ -81,3 +81,15 @@ def test_loading_lengthens_no_limit() -> None:
     for now in range(90, 93):
         looks(watch, now, now, now, now - 89)
     assert watch.limit == 5.0
+
+
+def test_a_watch_that_takes_over_goes_by_what_was_seen_before() -> None:
+    first = StallWatch(LIMITS, 0.0)
+    assert first.longest is None
+    looks(first, 0, 4, "a", 1)
+    looks(first, 5, 6, "b", 2)
+    looks(first, 7, 7, "c", 3)
+    assert first.longest == 5.0
+    second = StallWatch(LIMITS, 8.0, first.longest)
+    assert looks(second, 8, 32, "c", 3) is None
+    assert looks(second, 33, 33, "c", 3) == 25.0

@@ -1,0 +1,1 @@
+"""Real runs that are made sick on purpose, and whether somebody saves them."""

@@ -1,0 +1,124 @@
+"""Who was rescued and who was harmed, from the rows that runs left behind. Pure."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median, variance
+from typing import Any
+
+from benchmarks.rescue.kinds import HEALTHY, KINDS, SICK
+
+Row = Mapping[str, Any]
+RESCUED, HARMED = 0.90, 0.95
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one run.
+
+    Attributes:
+        row: As it was kept.
+        share: Its held-out pass@1 over that of the run that it is judged by.
+        delay: Iterations from the beginning of the sickness until the first sign was noticed.
+    """
+
+    row: Row
+    share: float
+    delay: int | None
+
+    @property
+    def is_rescued(self) -> bool:
+        """At least 90% of the healthy twin's."""
+        return self.share >= RESCUED
+
+    @property
+    def is_harmed(self) -> bool:
+        """A healthy run below 95% of what it reaches when nobody touches it."""
+        return self.share < HARMED
+
+
+class Outcomes:
+    """All of them, by kind, seed and arm."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        """Judge what can be judged: a run whose twin is missing is not."""
+        self.rows = {(r["kind"], r["seed"], r["arm"]): r for r in rows}
+        self._found = {key: o for key in self.rows if (o := self._judge(*key)) is not None}
+
+    def _judge(self, kind: str, seed: int, arm: str) -> Outcome | None:
+        row = self.rows[kind, seed, arm]
+        twin = self.rows.get((KINDS[kind].twin or kind, seed, "observe"))
+        if "pass_at_1" not in row or twin is None or "pass_at_1" not in twin:
+            return None
+        detected = row["detected"]
+        delay = None if detected is None else detected[0] - KINDS[kind].onset
+        return Outcome(row, row["pass_at_1"] / twin["pass_at_1"], delay)
+
+    def of(self, kinds: Iterable[str], arm: str) -> list[Outcome]:
+        """Those of these kinds in one arm, in the table's order."""
+        seeds = sorted({seed for _, seed, _ in self.rows})
+        keys = ((kind, seed, arm) for kind in kinds for seed in seeds)
+        return [self._found[key] for key in keys if key in self._found]
+
+    def skipped(self) -> Iterator[tuple[str, str]]:
+        """Kinds that could not be run here, and why."""
+        for row in self.rows.values():
+            if "skipped" in row and row["arm"] == "act":
+                yield row["kind"], row["skipped"]
+
+    def sick(self, arm: str) -> list[Outcome]:
+        """All sick runs of an arm."""
+        return self.of(SICK, arm)
+
+    def healthy(self, arm: str) -> list[Outcome]:
+        """All healthy runs of an arm."""
+        return self.of(HEALTHY, arm)
+
+
+def share_of(flags: Sequence[bool]) -> float:
+    """How many of them hold; NaN for none at all."""
+    return sum(flags) / len(flags) if flags else math.nan
+
+
+def median_delay(outcomes: Sequence[Outcome]) -> float | None:
+    """Of those that were noticed."""
+    delays = [outcome.delay for outcome in outcomes if outcome.delay is not None]
+    return median(delays) if delays else None
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How far runs differ that only differ in their seed.
+
+    Attributes:
+        spread: Standard deviation of the logarithm of pass@1.
+        runs: How many runs it comes from.
+    """
+
+    spread: float
+    runs: int
+
+    def chance(self, share: float) -> float:
+        """How often one of two equal runs lies below `share` of the other, a given one of them."""
+        if not self.spread:
+            return 0.0
+        return 0.5 * math.erfc(-math.log(share) / self.spread / 2)
+
+
+def noise_of(rows: Iterable[Row]) -> Noise | None:
+    """From healthy runs that nobody touched, pooled over their kinds; None from too few."""
+    by_kind: dict[str, list[float]] = {}
+    for row in rows:
+        if row["arm"] == "observe" and row["kind"] in HEALTHY:
+            by_kind.setdefault(row["kind"], []).append(math.log(row["pass_at_1"]))
+    groups = [values for values in by_kind.values() if len(values) > 1]
+    if not groups:
+        return None
+    weights = [len(values) - 1 for values in groups]
+    pooled = sum(w * variance(values) for w, values in zip(weights, groups, strict=True))
+    return Noise(math.sqrt(pooled / sum(weights)), sum(map(len, groups)))
+
+
+def mean_share(outcomes: Sequence[Outcome]) -> float:
+    """Of the twin's pass@1."""
+    return fmean(outcome.share for outcome in outcomes) if outcomes else math.nan

@@ -16,8 +16,10 @@ help: ## Show the targets
 start: install ## Train the shipped model on Rust with MaxRL, and watch it
 	@$(BIN)/maxrl-ops start --use-maxrl --follow
 
+# Folders in the order of the alphabet: e2e and process take longest and come first, so that no worker waits at the end.
 test: install system-test ## Run the test suite
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile \
+		--no-loadscope-reorder
 
 torture: install system-test ## Kill trainings and daemons, verify a thousand candidates (minutes); make test does a share
 	@PATH="$(CURDIR)/$(BIN):$$PATH" TORTURE_KILLS=50 TORTURE_FAULTS=100 TORTURE_DIRECTORIES=10000 \

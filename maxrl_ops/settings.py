@@ -62,6 +62,15 @@ class Home:
         """frozen.json: while it is there, nobody's autopilot changes anything."""
         return self.path / "frozen.json"
 
+    @property
+    def sweeps_dir(self) -> Path:
+        """sweeps/: NAME.json for each, what it was asked for."""
+        return self.path / "sweeps"
+
+    def sweep(self, name: str) -> Path:
+        """What the sweep of that name was asked for, whether or not there is one."""
+        return self.sweeps_dir / f"{name}.json"
+
     def run(self, name: str) -> RunDir:
         """The run of that name, whether or not there is one."""
         return RunDir(self.runs_dir / name)

@@ -8,7 +8,8 @@ from typing import Any
 from maxrl_ops.wire.control import TrainingState
 from maxrl_ops.wire.logformat import verdict_of
 from maxrl_ops.wire.record import Algorithm
-from trainer.objectives import OBJECTIVES, effective_samples
+from trainer.objectives import OBJECTIVES, effective_samples, maxrl_weights
+from trainer.replay import Answer
 from trainer.reward import Profile, Reward, is_correct
 from trainer.sampler import Completion
 from trainer.tasks.base import Prompt, Scale, Task
@@ -49,12 +50,15 @@ def scored(group: Group) -> list[tuple[Sample, float]]:
     return [(sample, sample.reward.total) for sample in group if sample.reward is not None]
 
 
-def terms_of(groups: Sequence[Group], state: TrainingState) -> list[Term]:
+def terms_of(
+    groups: Sequence[Group], state: TrainingState, remembered: Sequence[Sequence[Answer]] = ()
+) -> list[Term]:
     """The loss of the batch: its groups' losses, averaged over the groups that carry signal.
 
     A group without signal (all wrong under MaxRL, all equal under GRPO) gives no term, and a
     sample whose coefficient is 0 costs no compute. Nor does an answer of no tokens, whose
-    log-prob is 0 whatever the model is.
+    log-prob is 0 whatever the model is. The remembered answers to a prompt are one more group,
+    under MaxRL, all of it correct.
     """
     signal: list[list[Term]] = []
     for group in groups:
@@ -69,11 +73,36 @@ def terms_of(groups: Sequence[Group], state: TrainingState) -> list[Term]:
         ]
         if terms:
             signal.append(terms)
+    for answers in remembered:
+        rewards = [answer.reward for answer in answers]
+        weights = maxrl_weights(rewards, [True] * len(rewards), state.weight_temperature)
+        signal.append([Term(*pair) for pair in zip(answers, weights or (), strict=True)])
     return [
         replace(term, coefficient=term.coefficient / len(signal))
         for terms in signal
         for term in terms
     ]
+
+
+def correct_answers(groups: Sequence[Group], state: TrainingState) -> list[tuple[str, Answer]]:
+    """The correct samples, each with its prompt's id, as they are remembered."""
+    return [
+        (
+            sample.completion.prompt.id,
+            Answer(sample.completion.prompt_ids, sample.completion.ids, r),
+        )
+        for group in groups
+        for sample, r in scored(group)
+        if sample.is_correct(state.correctness_threshold) and sample.completion.ids
+    ]
+
+
+def is_dead(group: Group, state: TrainingState) -> bool:
+    """Whether a group has nothing to tell: no coefficients, or no sample better than another."""
+    members = scored(group)
+    if coefficients_of(members, state, state.weight_temperature) is None:
+        return True
+    return len({reward for _, reward in members}) == 1
 
 
 def solved(groups: Sequence[Group], state: TrainingState) -> list[tuple[Prompt, int, int]]:

@@ -2,8 +2,8 @@
 
 A checkpoint is written aside, fsynced, given a marker that lists its files and their sizes, and
 renamed. Nothing random is stored: every draw of iteration N comes from a seed derived from (run
-seed, N), so iteration and weights (and, where prompts are drawn by it, what is known of their
-difficulty) are the whole position in the data.
+seed, N), so iteration and weights (and, where they are used, what is known of the prompts'
+difficulty and their correct completions) are the whole position in the data.
 """
 
 import errno
@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,14 +25,12 @@ from maxrl_ops.wire.rundir import (
     fsync_directory,
     write_all,
 )
-from trainer.difficulty import Difficulty
 from trainer.errors import ExitCode, TrainerError
 from trainer.policy import Policy
 
 _KEPT = 2
-_DIFFICULTY = "difficulty.json"
-# Tokenizer, configuration, marker.
-_SMALL_FILES = 4 << 20
+# Tokenizer, configuration, marker, and what is known of the prompts.
+_SMALL_FILES = 12 << 20
 
 
 def save(
@@ -41,13 +40,14 @@ def save(
     optimizer: torch.optim.Optimizer,
     pass_at_1: float | None = None,
     kept: Collection[int] = (),
-    difficulty: Difficulty | None = None,
+    known: Mapping[str, Any] | None = None,
     identity: Mapping[str, str] | None = None,
 ) -> Checkpoint:
     """Write the checkpoint after `iteration`; drop all but the newest few, the best, and `kept`.
 
-    `pass_at_1` is that of the held-out evaluation at this iteration, if there was one; `identity`
-    is what a run that resumes from here must have in common with this one.
+    `pass_at_1` is that of the held-out evaluation at this iteration, if there was one; `known` is
+    what the run knows of the prompts, JSON by name; `identity` is what a run that resumes from here
+    must have in common with this one.
 
     Raises:
         OSError: It could not be written; what was there before still is.
@@ -60,8 +60,8 @@ def save(
     try:
         aside.mkdir(mode=DIRECTORY_MODE, parents=True)
         _write_by_libraries(aside, policy, optimizer)
-        if difficulty is not None:
-            write_all(aside / _DIFFICULTY, json.dumps(difficulty.to_json()).encode())
+        for name, raw in (known or {}).items():
+            write_all(aside / f"{name}.json", json.dumps(raw).encode())
         sizes = {str(path.relative_to(aside)): _flush(path) for path in _files(aside)}
         seconds = time.monotonic() - began
         saved = Checkpoint(iteration, final, pass_at_1, identity or {}, seconds)
@@ -111,12 +111,14 @@ def restore_optimizer(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) 
         group["fused"] = fused
 
 
-def restore_difficulty(checkpoint: Checkpoint) -> Difficulty:
-    """What was known of the prompts' difficulty; nothing, where nobody kept it."""
+def known_by(checkpoint: Checkpoint | None, name: str) -> dict[str, Any]:
+    """What was known of the prompts under this name; nothing, where nobody kept it."""
+    if checkpoint is None:
+        return {}
     try:
-        return Difficulty.from_json(json.loads((checkpoint.path / _DIFFICULTY).read_bytes()))
+        return dict(json.loads((checkpoint.path / f"{name}.json").read_bytes()))
     except FileNotFoundError:
-        return Difficulty()
+        return {}
 
 
 def _files(directory: Path) -> Iterator[Path]:

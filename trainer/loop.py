@@ -21,7 +21,7 @@ from maxrl_ops.wire.record import (
 from maxrl_ops.wire.rundir import RunDir
 from trainer import checkpoint
 from trainer.advice import Advice
-from trainer.batch import describe, judge, solved, terms_of
+from trainer.batch import Group, correct_answers, describe, is_dead, judge, solved, terms_of
 from trainer.config import Config
 from trainer.control_port import ControlPort, HandOver, restart_asked
 from trainer.difficulty import CANDIDATES, Difficulty
@@ -36,6 +36,7 @@ from trainer.policy import (
     others_memory,
     speaks_in_chat,
 )
+from trainer.replay import Answer, Replay
 from trainer.reward import profile_of
 from trainer.run_log import RunLog
 from trainer.sampler import sample
@@ -114,7 +115,10 @@ class Trainer:
         self._advice = Advice()
         self._difficulty: Difficulty | None = None
         if config.prompt_sampling == "difficulty":
-            self._difficulty = checkpoint.restore_difficulty(resumed) if resumed else Difficulty()
+            self._difficulty = Difficulty.from_json(checkpoint.known_by(resumed, "difficulty"))
+        self._replay: Replay | None = None
+        if config.replay:
+            self._replay = Replay.from_json(checkpoint.known_by(resumed, "replay"))
         self._is_fresh = resumed is None
         self._saved = resumed.iteration if resumed else None
         planned = HandOver(config.hand_over_to, config.hand_over_after)
@@ -174,6 +178,8 @@ class Trainer:
             reference_threshold=task.reference_threshold,
             bounds=task.threshold_bounds,
             prompt_sampling=None if self._difficulty is None else config.prompt_sampling,
+            redraws=config.redraws or None,
+            replay=config.replay or None,
             schedule=None if config.schedule == "fixed" else config.schedule,
             hand_over_to=None if config.schedule == "fixed" else config.hand_over_to,
             hand_over_after=None if self._hand_over is None else self._hand_over.after,
@@ -239,23 +245,12 @@ class Trainer:
         self.watch = watch
         state = self.control.state
 
-        watch.enter("sample")
-        random = Random(derive_seed(config.seed, iteration, "prompts"))
-        prompts = self._draw_prompts(random)
-        seed_everything(config.seed, iteration, "sample")
-        completions = sample(
-            self.policy,
-            prompts,
-            state.n_samples,
-            config.max_new_tokens,
-            config.sampling_temperature,
-            self.task.answer_end,
-        )
-        watch.enter("verify")
-        groups = judge(completions, self.task, self._profile)
+        kept, replaced = self._draw_groups(iteration)
+        groups = [*kept, *replaced]
 
         watch.enter("update")
-        terms = terms_of(groups, state)
+        remembered = self._remembered(iteration)
+        terms = terms_of(kept, state, remembered)
         update = None
         if terms:
             for parameters in self.optimizer.param_groups:
@@ -270,6 +265,8 @@ class Trainer:
             target_iterations=config.iterations,
             learning_rate=state.learning_rate,
             control_revision=self.control.revision or None,
+            groups_redrawn=len(replaced) if config.redraws else None,
+            replayed=None if self._replay is None else len(remembered),
             at=utc_now(),
             **_times(watch),
             **_figures(update),
@@ -281,13 +278,53 @@ class Trainer:
         append_samples(self.run_dir, self._attempt, iteration, groups)
         if self._difficulty is not None:
             self._difficulty.observe(solved(groups, state))
+        if self._replay is not None:
+            self._replay.remember(correct_answers(groups, state))
 
-    def _draw_prompts(self, random: Random) -> list[Prompt]:
-        count = self.config.prompts_per_iteration
+    def _remembered(self, iteration: int) -> list[list[Answer]]:
+        """Answers of earlier iterations to learn from again."""
+        if self._replay is None:
+            return []
+        random = Random(derive_seed(self.config.seed, iteration, "replay"))
+        threshold = self.control.state.correctness_threshold
+        return self._replay.choose(self.config.replay, threshold, random)
+
+    def _draw_groups(self, iteration: int) -> tuple[list[Group], list[Group]]:
+        """An iteration's groups: those to learn from, and those without signal they replaced."""
+        config, state = self.config, self.control.state
+        random = Random(derive_seed(config.seed, iteration, "prompts"))
+        kept: list[Group] = []
+        replaced: list[Group] = []
+        for draw in range(1 + config.redraws):
+            self.watch.enter("sample")
+            prompts = self._draw_prompts(random, config.prompts_per_iteration - len(kept))
+            seed_everything(config.seed, iteration, f"sample again {draw}" if draw else "sample")
+            completions = sample(
+                self.policy,
+                prompts,
+                state.n_samples,
+                config.max_new_tokens,
+                config.sampling_temperature,
+                self.task.answer_end,
+            )
+            self.watch.enter("verify")
+            groups = judge(completions, self.task, self._profile)
+            dead = [is_dead(group, state) for group in groups]
+            if draw == config.redraws or not any(dead):
+                kept += groups
+                break
+            for group, is_over in zip(groups, dead, strict=True):
+                (replaced if is_over else kept).append(group)
+        return kept, replaced
+
+    def _draw_prompts(self, random: Random, count: int) -> list[Prompt]:
+        # Always as many: the task spreads them over its families, the first ones first.
+        whole = self.config.prompts_per_iteration
         if self._difficulty is None:
-            return self.task.training_prompts(random, count)
+            prompts = self.task.training_prompts(random, whole)
+            return prompts if count == whole else random.sample(prompts, count)
         # A task need not have more different prompts than an iteration takes.
-        draws = (self.task.training_prompts(random, count) for _ in range(CANDIDATES))
+        draws = (self.task.training_prompts(random, whole) for _ in range(CANDIDATES))
         candidates = [prompt for draw in draws for prompt in draw]
         return self._difficulty.choose(candidates, count, random)
 
@@ -315,6 +352,7 @@ class Trainer:
             return
         self.watch.iteration = iteration
         self.watch.enter("checkpoint")
+        known = {"difficulty": self._difficulty, "replay": self._replay}
         try:
             saved = checkpoint.save(
                 self.run_dir,
@@ -323,7 +361,7 @@ class Trainer:
                 self.optimizer,
                 pass_at_1,
                 self._kept(),
-                self._difficulty,
+                {name: each.to_json() for name, each in known.items() if each is not None},
                 self._identity,
             )
         except OSError as error:

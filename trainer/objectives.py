@@ -47,6 +47,17 @@ def _grpo(rewards: Sequence[float], _: Sequence[bool], __: float) -> Coefficient
     return _averaged(grpo_advantages(rewards))
 
 
+def _grpo_masked(
+    rewards: Sequence[float], correct: Sequence[bool], temperature: float
+) -> Coefficients | None:
+    """As `grpo`, but nothing where no sample is correct.
+
+    There the rewards tell only how wrong an answer is, and the division by their spread makes as
+    much of that as of right against wrong.
+    """
+    return _grpo(rewards, correct, temperature) if any(correct) else None
+
+
 def _dr_grpo(rewards: Sequence[float], _: Sequence[bool], __: float) -> Coefficients | None:
     """A_i = r_i - mean: without the division by std, which overweights very easy and hard prompts.
 
@@ -210,6 +221,13 @@ OBJECTIVES: Mapping[str, Objective] = {
             "advantages relative to the group, right and wrong samples alike",
             "arXiv 2402.03300, section 4.1",
             _grpo,
+        ),
+        Objective(
+            "grpo_masked",
+            Algorithm.GRPO,
+            "as grpo, but groups without a correct sample are left out",
+            "arXiv 2402.03300, section 4.1, masked",
+            _grpo_masked,
         ),
         Objective(
             "dr_grpo",

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.nn.functional import pad
@@ -11,7 +11,6 @@ from torch.nn.functional import pad
 from trainer.llama.blocks import log_probs_of
 from trainer.llama.logprobs import hidden_states, token_log_probs
 from trainer.policy import Policy
-from trainer.sampler import Completion
 
 # Tokens of one forward pass, and logits where transformers makes them all; more rows than fit are
 # accumulated, so memory stays bounded.
@@ -19,11 +18,25 @@ _TOKENS_AT_ONCE = 16_384
 _LOGITS_AT_ONCE = 1 << 27
 
 
+class TokenIds(Protocol):
+    """A prompt's token ids, and those of what follows it: whose log-prob is meant."""
+
+    @property
+    def prompt_ids(self) -> tuple[int, ...]:
+        """What is given."""
+        ...
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """What is trained on."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Term:
     """One completion's part of the loss: `-coefficient * log_prob(completion)`."""
 
-    completion: Completion
+    completion: TokenIds
     coefficient: float
 
 
@@ -209,7 +222,7 @@ def token_stats(policy: Policy, terms: Sequence[Term], options: StepOptions) -> 
     return TokenStats(taken, entropies.sum())
 
 
-def _logits(policy: Policy, completions: Sequence[Completion]) -> torch.Tensor:
+def _logits(policy: Policy, completions: Sequence[TokenIds]) -> torch.Tensor:
     """The logits that predict the completions' tokens (tokens, V), by transformers."""
     longest = max(len(c.prompt_ids) + len(c.ids) for c in completions)
     rows, mask, predicting = [], [], []

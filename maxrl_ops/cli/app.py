@@ -11,10 +11,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from maxrl_ops import __version__
-from maxrl_ops.cli import past_commands
+from maxrl_ops.cli import comparing_commands, past_commands
 from maxrl_ops.cli.errors import CommandError, of_os_error
 from maxrl_ops.cli.exit_codes import ExitCode
-from maxrl_ops.cli.start_options import OWN_COMMAND, StartCommand, with_start_options
+from maxrl_ops.cli.start_options import OWN, OWN_COMMAND, StartCommand, with_options
 from maxrl_ops.wire.rundir import DocumentError
 from maxrl_ops.wire.settings import SettingError
 
@@ -34,6 +34,7 @@ app = typer.Typer(
 )
 
 app.add_typer(past_commands.app)
+app.add_typer(comparing_commands.app)
 
 RunName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="The run's name.")]
 RunOption = Annotated[
@@ -134,7 +135,7 @@ def _root(
     options_metavar="[OPTIONS] [-- COMMAND ...]",
     epilog="Example: maxrl-ops start --use-maxrl --n-samples 8 --follow",
 )
-@with_start_options
+@with_options(OWN)
 def start(ctx: typer.Context, **options: Any) -> int:
     """Start a training run.
 
@@ -347,40 +348,6 @@ def backtest(
     from maxrl_ops.cli.backtest import backtest_logs  # noqa: PLC0415
 
     return backtest_logs(logs, policy, dialect, as_json=as_json)
-
-
-@app.command(epilog="Example: maxrl-ops report rust-1 --to rust-1.html")
-def report(
-    name: RunName = None,
-    to: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Where to. [default: NAME.html]")
-    ] = None,
-) -> int:
-    """Write a run's report: plots, decisions, evaluations, samples, set-up.
-
-    One HTML file that loads nothing from elsewhere. Without NAME: of the only active run, else of
-    the newest.
-    """
-    from maxrl_ops.cli.report import report as run_report  # noqa: PLC0415
-
-    return run_report(name, to)
-
-
-@app.command(epilog="Example: maxrl-ops compare grpo maxrl --to compare.html")
-def compare(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Two runs or more.")],
-    to: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write a page with the curves too.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> int:
-    """Show runs beside each other: how far each came, and when it reached what.
-
-    A level is reached at the second of two evaluations in a row that have it.
-    """
-    from maxrl_ops.cli.report import compare as run_compare  # noqa: PLC0415
-
-    return run_compare(names, to, as_json=as_json)
 
 
 @app.command("set", epilog="Example: maxrl-ops set n_samples=16 learning_rate=1e-5")

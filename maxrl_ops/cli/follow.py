@@ -48,7 +48,7 @@ def _looks(reader: RunReader, seconds: float) -> Iterator[Sight]:
 def _live(reader: RunReader, console: Console) -> RunSnapshot:
     sight = None
     with (
-        _without_caret_c(),
+        without_caret_c(),
         Live(console=console, auto_refresh=False, vertical_overflow="crop") as live,
     ):
         for sight in _looks(reader, _FRAME_SECONDS):
@@ -58,7 +58,7 @@ def _live(reader: RunReader, console: Console) -> RunSnapshot:
 
 
 @contextmanager
-def _without_caret_c() -> Iterator[None]:
+def without_caret_c() -> Iterator[None]:
     """Keep the terminal from echoing `^C` into the last frame."""
     try:
         saved = termios.tcgetattr(sys.stdin)

@@ -37,7 +37,7 @@ def of_flags(flags: Mapping[str, str | bool | None], algorithm: str | None) -> L
             layer[key] = SETTINGS[key].parse(given, "--" + key.replace("_", "-"))
     if algorithm is not None:
         _add_algorithm(layer, algorithm)
-    _refuse_contradiction(layer, _as_flag)
+    refuse_contradiction(layer, _as_flag)
     return layer
 
 
@@ -61,7 +61,7 @@ def _add_algorithm(layer: Layer, algorithm: str) -> None:
 def of_environment(env: Mapping[str, str]) -> Layer:
     """The settings in `USE_MAXRL` and `MAXRL_*`."""
     layer = from_environment(env)
-    _refuse_contradiction(layer, lambda key, value: f"{SETTINGS[key].env}={str(value).lower()}")
+    refuse_contradiction(layer, lambda key, value: f"{SETTINGS[key].env}={str(value).lower()}")
     return layer
 
 
@@ -83,7 +83,7 @@ def of_file(path: Path) -> Layer:
     except tomllib.TOMLDecodeError as error:
         raise CommandError(_where(path, text, str(error))) from None
     layer = from_table(table, str(path))
-    _refuse_contradiction(layer, lambda key, value: f"{path}: {key} = {str(value).lower()}")
+    refuse_contradiction(layer, lambda key, value: f"{path}: {key} = {str(value).lower()}")
     return layer
 
 
@@ -113,8 +113,12 @@ def _as_flag(key: str, value: Value) -> str:
     return f"--{key.replace('_', '-')} {value}"
 
 
-def _refuse_contradiction(layer: Layer, spell: Callable[[str, Value], str]) -> None:
-    """One layer must not ask for GRPO and for a MaxRL objective."""
+def refuse_contradiction(layer: Layer, spell: Callable[[str, Value], str]) -> None:
+    """One layer must not ask for GRPO and for a MaxRL objective.
+
+    Raises:
+        CommandError: It does.
+    """
     if not layer.keys() >= _SAME:
         return
     objective = str(layer["objective"])

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from maxrl_ops import sweep_file
 from maxrl_ops.cli import finding
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
@@ -17,6 +18,7 @@ from maxrl_ops.cli.finding import home, meant, named
 from maxrl_ops.cli.printable import shown
 from maxrl_ops.core.entry import Entry
 from maxrl_ops.core.snapshot import RunSnapshot
+from maxrl_ops.core.sweep import Sweep
 from maxrl_ops.journal import Journal
 from maxrl_ops.report import one_run, several
 from maxrl_ops.report.curves import Curves
@@ -27,7 +29,7 @@ from maxrl_ops.store import HistoryError
 from maxrl_ops.wire.documents import Exit, RunSpec, SupervisorState, utc_now
 from maxrl_ops.wire.logformat import exact, percent
 from maxrl_ops.wire.record import RunStarted
-from maxrl_ops.wire.rundir import DocumentError, RunDir, open_regular, replace
+from maxrl_ops.wire.rundir import DocumentError, RunDir, is_run_name, open_regular, replace
 
 # Of the newest samples: as many correct ones as others.
 _SAMPLES = 12
@@ -38,22 +40,28 @@ _MOST_RUNS = 8
 def report(name: str | None, to: str | None) -> int:
     """Write the run's report."""
     run = meant(name)
-    target = _target(to, f"{run.name}.html")
-    _write(target, one_run.render(_told(run)))
+    target = target_of(to, f"{run.name}.html")
+    write_page(target, one_run.render(_told(run)))
     sys.stdout.write(f"{target}\n")
     return ExitCode.OK
 
 
 def compare(names: list[str], to: str | None, *, as_json: bool) -> int:
     """Show runs beside each other, and write a page of them where one is asked for."""
+    if len(names) == 1 and (asked := sweep_named(names[0])) is not None:
+        from maxrl_ops.cli.sweep_results import show  # noqa: PLC0415 - it has its curves from here
+
+        return show(asked, None if to is None else target_of(to, ""), as_json=as_json)
     if len(set(names)) < 2:
-        raise CommandError("give two runs or more, as: maxrl-ops compare grpo maxrl")
+        raise CommandError(
+            "give two runs or more, as: maxrl-ops compare grpo maxrl; or the name of a sweep"
+        )
     if len(set(names)) > _MOST_RUNS:
         raise CommandError(f"give {_MOST_RUNS} runs at most: more cannot be told apart")
     compared = [_compared(named(name)) for name in dict.fromkeys(names)]
-    target = None if to is None else _target(to, "")
+    target = None if to is None else target_of(to, "")
     if target is not None:
-        _write(target, several.render(compared, utc_now()))
+        write_page(target, several.render(compared, utc_now()))
     if as_json:
         sys.stdout.write(json.dumps([each.to_json() for each in compared], indent=1) + "\n")
     else:
@@ -63,7 +71,20 @@ def compare(names: list[str], to: str | None, *, as_json: bool) -> int:
     return ExitCode.OK
 
 
-def _target(to: str | None, name: str) -> Path:
+def sweep_named(name: str) -> Sweep | None:
+    """The sweep of that name; None where there is none."""
+    try:
+        return sweep_file.load(home().sweep(name)) if is_run_name(name) else None
+    except FileNotFoundError:
+        return None
+
+
+def target_of(to: str | None, name: str) -> Path:
+    """The file that a page is to be written to; `name` where none was given.
+
+    Raises:
+        CommandError: It cannot be.
+    """
     target = Path(to or name).expanduser().absolute()
     if target.is_dir():
         raise CommandError(f"--to={to!r}: {target} is a directory, give a file")
@@ -72,14 +93,15 @@ def _target(to: str | None, name: str) -> Path:
     return target
 
 
-def _write(target: Path, content: str) -> None:
+def write_page(target: Path, content: str) -> None:
+    """Write it whole, whatever a model has put into it."""
     replace(target, content.encode("utf-8", "replace"))
 
 
 # --- Reading --------------------------------------------------------------------------------------
 
 
-def _curves(run: RunDir) -> tuple[RunReader, Curves, RunSnapshot]:
+def curves_of(run: RunDir) -> tuple[RunReader, Curves, RunSnapshot]:
     """The run as its files tell it, its log folded whole."""
     curves = Curves()
     reader = RunReader(run, finding.journal())
@@ -90,7 +112,7 @@ def _curves(run: RunDir) -> tuple[RunReader, Curves, RunSnapshot]:
 
 
 def _told(run: RunDir) -> Told:
-    reader, curves, snapshot = _curves(run)
+    reader, curves, snapshot = curves_of(run)
     return Told(
         run=snapshot,
         curves=curves,
@@ -103,7 +125,7 @@ def _told(run: RunDir) -> Told:
 
 
 def _compared(run: RunDir) -> Compared:
-    _, curves, snapshot = _curves(run)
+    _, curves, snapshot = curves_of(run)
     return Compared(snapshot, curves)
 
 

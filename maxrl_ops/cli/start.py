@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,38 +33,33 @@ _OWN_COMMAND_SECONDS = 2.0
 _HEADER_NAMES = {"iterations": "target_iterations"}
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a run is to be, checked as far as that goes before there is one.
+
+    Attributes:
+        settings: The settings given, with absolute paths; defaults are the trainer's business.
+        command: A command of the user's own instead of our trainer, or empty.
+        job: The group it belongs to; None for the task's.
+        mode, actuate: As in run.json.
+    """
+
+    settings: Mapping[str, Value]
+    command: tuple[str, ...]
+    job: str | None
+    mode: str
+    actuate: str | None
+
+
 def start(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
     """Start a run as `options` (by parameter name) say."""
-    if command == ():
-        raise CommandError("nothing stands after --: give the command to run")
     if options["name"] is not None:
         check_name(options["name"])
-    check_no_secret(command or ())
-    job, mode = check_job(options["job"]), _mode(options["mode"])
-    settings = _settings(options)
-    actuate = _actuate(options["actuate"], settings, command)
-    if command is None:
-        settings = preflight.resolve_task(settings)
-        preflight.check_tools(settings)
-    if "reward_weights" in settings:
-        weights = preflight.resolve_weights(str(settings["reward_weights"]))
-        settings["reward_weights"] = weights
-    if "checkpoint" in settings:
-        settings["checkpoint"] = preflight.resolve_checkpoint(str(settings["checkpoint"]))
-    run = create(home(), settings, command or (), options["name"], job, mode, actuate)
-    supervising.supervise(home(), run)
-    daemon = daemon_process.ensure(home())
+    asked = check(options, settings_of(options), command)
+    run = begin(asked, options["name"])
+    daemon = bring_daemon_up()
     reader = RunReader(run, journal())
-    if daemon.problem is not None:
-        sys.stderr.write(one_line(f"no daemon: {daemon.problem}") + "; the run goes on without\n")
-    if settings.get("schedule") == "adaptive" and (
-        mode in (Mode.OBSERVE, Mode.OFF) or not daemon.running
-    ):
-        why = f"with --mode {mode}" if daemon.running else "without a daemon"
-        sys.stderr.write(
-            f"adaptive: {why} nothing hands over to MaxRL, and {run.name} stays with GRPO; "
-            f"maxrl-ops switch maxrl does it by hand\n"
-        )
+    warn_of_nobody(asked, daemon, run.name)
     if options["follow"]:
         from maxrl_ops.cli.follow import follow  # noqa: PLC0415 - rich is for who watches
 
@@ -75,8 +71,66 @@ def start(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
             f"\nNo longer waiting; {run.name} goes on starting: maxrl-ops status {run.name}\n"
         )
         return ExitCode.INTERRUPTED
-    _print_next_steps(run, shown, daemon.running)
+    _print_next_steps(run, shown, daemon)
     return ExitCode.OK
+
+
+def check(
+    options: Mapping[str, Any], settings: Mapping[str, Value], command: tuple[str, ...] | None
+) -> Asked:
+    """Whatever can be found wrong before there is a run, of it with these settings.
+
+    Raises:
+        CommandError: Something is.
+        SettingError: Likewise.
+    """
+    if command == ():
+        raise CommandError("nothing stands after --: give the command to run")
+    check_no_secret(command or ())
+    job, mode = check_job(options["job"]), _mode(options["mode"])
+    actuate = _actuate(options["actuate"], settings, command)
+    resolved = dict(settings)
+    if command is None:
+        resolved = preflight.resolve_task(resolved)
+        preflight.check_tools(resolved)
+    if "reward_weights" in resolved:
+        weights = preflight.resolve_weights(str(resolved["reward_weights"]))
+        resolved["reward_weights"] = weights
+    if "checkpoint" in resolved:
+        resolved["checkpoint"] = preflight.resolve_checkpoint(str(resolved["checkpoint"]))
+    return Asked(resolved, command or (), job, mode, actuate)
+
+
+def begin(asked: Asked, name: str | None) -> RunDir:
+    """Make the run, and bring up its supervisor.
+
+    Raises:
+        CommandError: The name is in use, or systemd did not start its unit.
+        OSError: The home cannot be written, or the supervisor not be started.
+    """
+    run = create(home(), asked.settings, asked.command, name, asked.job, asked.mode, asked.actuate)
+    supervising.supervise(home(), run)
+    return run
+
+
+def bring_daemon_up() -> DaemonFile | None:
+    """The daemon, started where none runs; why there is none is said on stderr."""
+    daemon = daemon_process.ensure(home())
+    if daemon.problem is not None:
+        sys.stderr.write(one_line(f"no daemon: {daemon.problem}") + "; the run goes on without\n")
+    return daemon.running
+
+
+def warn_of_nobody(asked: Asked, daemon: DaemonFile | None, name: str) -> None:
+    """Say so where a run wants to be handed over, and nobody will do it."""
+    if asked.settings.get("schedule") == "adaptive" and (
+        asked.mode in (Mode.OBSERVE, Mode.OFF) or daemon is None
+    ):
+        why = f"with --mode {asked.mode}" if daemon is not None else "without a daemon"
+        sys.stderr.write(
+            f"adaptive: {why} nothing hands over to MaxRL, and {name} stays with GRPO; "
+            f"maxrl-ops switch maxrl does it by hand\n"
+        )
 
 
 def _mode(given: str) -> str:
@@ -102,7 +156,7 @@ def _actuate(
     return given
 
 
-def _settings(options: Mapping[str, Any]) -> dict[str, Value]:
+def settings_of(options: Mapping[str, Any]) -> dict[str, Value]:
     """The settings given, by precedence; defaults are the trainer's business."""
     source = options["source"]
     flags = layers.of_flags({key: options[key] for key in SETTINGS}, options["algorithm"])

@@ -1,6 +1,9 @@
-"""The options of `start`: one for each row of the table of settings, and the run's own."""
+"""The options of `start`: one for each row of the table of settings, and the run's own.
 
-from collections.abc import Callable
+`sweep` has them too.
+"""
+
+from collections.abc import Callable, Mapping
 from inspect import Parameter, Signature
 from typing import Annotated, Any
 
@@ -11,7 +14,10 @@ from maxrl_ops.wire.settings import SETTINGS, Setting
 
 OWN_COMMAND = "maxrl_ops.command"
 
-_OWN = {
+Options = Mapping[str, tuple[Any, Any, Any]]
+"""By parameter: its type, its default, and what typer makes of it."""
+
+OWN: Options = {
     "name": (
         str | None,
         None,
@@ -78,16 +84,23 @@ class StartCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-def with_start_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Give `command(ctx, **options)` the signature that typer makes the options from."""
-    parameters = [
-        Parameter("ctx", Parameter.KEYWORD_ONLY, annotation=typer.Context),
-        *(_own(name) for name in _OWN),
-        *(_of_setting(setting) for setting in SETTINGS.values()),
-    ]
-    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in parameters}
-    return command
+def with_options(own: Options) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give `command(ctx, **options)` the signature that typer makes the options from.
+
+    These are `own`, and one for each setting.
+    """
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        parameters = [
+            Parameter("ctx", Parameter.KEYWORD_ONLY, annotation=typer.Context),
+            *(_own(name, *option) for name, option in own.items()),
+            *(_of_setting(setting) for setting in SETTINGS.values()),
+        ]
+        command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in parameters}
+        return command
+
+    return decorate
 
 
 def _of_setting(setting: Setting) -> Parameter:
@@ -107,7 +120,6 @@ def _of_setting(setting: Setting) -> Parameter:
     )
 
 
-def _own(name: str) -> Parameter:
-    kind, default, option = _OWN[name]
-    annotation = Annotated[kind, option]  # type: ignore[valid-type]
+def _own(name: str, kind: Any, default: Any, option: Any) -> Parameter:
+    annotation = Annotated[kind, option]
     return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

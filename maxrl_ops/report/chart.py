@@ -68,6 +68,7 @@ class Chart:
         bounds: Of the y axis; None to fit the figures.
         span: Of the x axis, so that charts above each other can be compared; None to fit.
         is_logarithmic: Only values above 0 are drawn.
+        unit: What the x axis counts.
     """
 
     title: str
@@ -80,6 +81,7 @@ class Chart:
     span: Point | None = None
     is_logarithmic: bool = False
     note: str = ""
+    unit: str = "iteration"
 
     @property
     def is_empty(self) -> bool:
@@ -97,7 +99,7 @@ def share(value: float) -> str:
 def svg(chart: Chart) -> str:
     """The chart as an <svg> element; all of its texts are escaped."""
     scale = _Scale.of(chart)
-    title = escape(f"{chart.title} over iterations")
+    title = escape(f"{chart.title} over {chart.unit}s")
     parts = [
         f'<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="{title}">',
         *_grid(scale, chart),
@@ -212,7 +214,7 @@ def _grid(scale: _Scale, chart: Chart) -> Iterable[str]:
         yield f'<text class="x" x="{x:.1f}" y="{bottom + 15:g}">{value:g}</text>'
     yield f'<line class="axis" x1="{_LEFT:g}" y1="{bottom:g}" x2="{right:g}" y2="{bottom:g}"/>'
     middle = (_LEFT + right) / 2
-    yield f'<text class="x" x="{middle:.1f}" y="{bottom + 29:g}">iteration</text>'
+    yield f'<text class="x" x="{middle:.1f}" y="{bottom + 29:g}">{escape(chart.unit)}</text>'
 
 
 def _line(scale: _Scale, line: Line) -> str:

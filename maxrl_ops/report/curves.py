@@ -64,6 +64,11 @@ class Curve:
         return [*self.points, _mean(self._held)] if self._held else self.points
 
 
+def _newest(curve: Curve, at: float) -> float | None:
+    values = [value for x, value in curve.whole() if x <= at]
+    return values[-1] if values else None
+
+
 def _mean(points: Iterable[Point]) -> Point:
     chosen = list(points)
     count = len(chosen)
@@ -112,6 +117,8 @@ class Curves:
         thresholds, objectives: (iteration, value) from which on each held.
         evaluations: Held-out evaluations, oldest first.
         samples: How many were drawn up to an iteration: (iteration, count).
+        seconds: Wall seconds that iterations took up to one: (iteration, seconds); neither
+            loading nor evaluations are among them.
         first, last: The lowest and the highest iteration told.
     """
 
@@ -122,9 +129,11 @@ class Curves:
     objectives: list[tuple[int, str]] = field(default_factory=list)
     evaluations: list[Evaluated] = field(default_factory=list)
     samples: Curve = field(default_factory=Curve)
+    seconds: Curve = field(default_factory=Curve)
     first: int | None = None
     last: int = 0
     _drawn: int = 0
+    _trained: float = 0.0
 
     def append(self, event: Event) -> None:
         """Fold one event in."""
@@ -141,6 +150,15 @@ class Curves:
                     self._change(iteration, change.key, change.value)
             case _:
                 pass
+
+    def samples_at(self, iteration: int) -> int | None:
+        """How many samples had been drawn by then, those that a resume drew again among them."""
+        drawn = _newest(self.samples, iteration)
+        return None if drawn is None else round(drawn)
+
+    def seconds_at(self, iteration: int) -> float | None:
+        """The wall seconds of the iterations until then."""
+        return _newest(self.seconds, iteration)
 
     def curve(self, name: str) -> list[Point]:
         """The curve of that name; empty where the log never told it."""
@@ -175,6 +193,9 @@ class Curves:
         self.reference.add(at, record.reference_correct, record.reference_total)
         self._drawn += record.n_total or 0
         self.samples.add(at, self._drawn)
+        if record.duration is not None:
+            self._trained += record.duration
+            self.seconds.add(at, self._trained)
         for name in _FIGURES:
             self._add(name, at, getattr(record, name))
         self._add("correct", at, record.correctness)

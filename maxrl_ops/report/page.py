@@ -70,7 +70,7 @@ def _row(tag: str, cells: Sequence[object], numbers: int) -> str:
 
 
 def charts(chosen: Iterable[Chart], last: float) -> str:
-    """Those charts that have something to show, all from the start to iteration `last`."""
+    """Those charts that have something to show, all from the start to `last`."""
     shown = "".join(
         _figure(replace(chart, span=(0.0, max(1.0, last))))
         for chart in chosen

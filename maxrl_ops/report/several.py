@@ -25,11 +25,6 @@ class Compared:
         """The iteration at which held-out pass@1 had each level twice running; None: never."""
         return {percent(level): reached(self.curves.evaluations, level) for level in LEVELS}
 
-    def samples_at(self, iteration: int) -> int | None:
-        """How many samples had been drawn by then."""
-        drawn = [count for x, count in self.curves.samples.whole() if x <= iteration]
-        return round(drawn[-1]) if drawn else None
-
     def to_json(self) -> dict[str, Any]:
         """As `compare --json` prints it."""
         held = self.run.held_out
@@ -37,12 +32,14 @@ class Compared:
             "name": self.run.name,
             "objective": self.run.objective,
             "iteration": self.run.iteration,
-            "samples": self.samples_at(self.curves.last),
+            "samples": self.curves.samples_at(self.curves.last),
             "pass_at_1": held.pass_at_1,
             "se": held.se,
             "first_pass_at_1": held.first_pass_at_1,
             "reached": {
-                level: None if at is None else {"iteration": at, "samples": self.samples_at(at)}
+                level: None
+                if at is None
+                else {"iteration": at, "samples": self.curves.samples_at(at)}
                 for level, at in self.reached().items()
             },
         }
@@ -59,7 +56,7 @@ def row(each: Compared) -> tuple[object, ...]:
         each.run.name,
         each.run.objective,
         each.run.iteration,
-        each.samples_at(each.curves.last),
+        each.curves.samples_at(each.curves.last),
         None if held.pass_at_1 is None else f"{percent(held.pass_at_1)}{spread}",
         *("never" if at is None else at for at in each.reached().values()),
     )

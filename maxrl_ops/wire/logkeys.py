@@ -216,6 +216,10 @@ BLOCK: tuple[tuple[Line, ...], ...] = (
         ),
     ),
     (
+        _single("Redrawn", "groups_redrawn", str, INT, " groups"),
+        _single("Replayed", "replayed", str, INT, " prompts"),
+    ),
+    (
         _line(
             "Effective samples",
             rf"(?P<effective_samples>{NUM}) of (?P<effective_of>{NUM})"
@@ -273,6 +277,8 @@ HEADER: tuple[Line, ...] = (
         lambda e: None if e.bounds is None else f"{number(e.bounds[0])}-{number(e.bounds[1])}",
     ),
     _word("Prompt sampling", "prompt_sampling"),
+    _single("Redraws", "redraws", str, INT),
+    _single("Replay", "replay", str, INT),
     _word("Schedule", "schedule"),
     _word("Hand over to", "hand_over_to"),
     _single("Hand over after", "hand_over_after", str, INT),

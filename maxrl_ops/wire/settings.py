@@ -30,7 +30,16 @@ LOG_BYTES_ENV = "MAXRL_OPS_LOG_BYTES"
 _OPS_PREFIX = "MAXRL_OPS_"
 
 # The formulas themselves are trainer.objectives'.
-OBJECTIVE_NAMES = ("grpo", "dr_grpo", "rloo", "maxrl", "maxrl_mean", "maxrl_zscore", "tailrl")
+OBJECTIVE_NAMES = (
+    "grpo",
+    "grpo_masked",
+    "dr_grpo",
+    "rloo",
+    "maxrl",
+    "maxrl_mean",
+    "maxrl_zscore",
+    "tailrl",
+)
 
 # hybrid: GRPO, then MaxRL after a planned number of iterations; adaptive: when the rules say so.
 SCHEDULES = ("fixed", "hybrid", "adaptive")
@@ -193,6 +202,15 @@ SETTINGS: Mapping[str, Setting] = {
             "prompt_sampling",
             ("uniform", "difficulty"),
             "Draw prompts as the task gives them, or those solved about half the time more often.",
+        ),
+        _integer(
+            "redraws",
+            0,
+            16,
+            "How often groups without signal are replaced by those of new prompts.",
+        ),
+        _integer(
+            "replay", 0, 4096, "Prompts whose earlier correct completions are learned from again."
         ),
         _integer("max_new_tokens", 1, 32_768, "Longest completion, in tokens."),
         _number("sampling_temperature", 0, 10, "Temperature of the sampler.", above=True),

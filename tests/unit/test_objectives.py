@@ -39,6 +39,14 @@ def test_grpo_on_the_guides_samples() -> None:
     assert loss("grpo", DEMO_LOG_PROBS, DEMO_REWARDS) == pytest.approx(-0.272155, abs=1e-6)
 
 
+def test_masked_grpo_leaves_out_groups_without_a_correct_sample() -> None:
+    # 8 for an answer that is wrong, 0 for none: (8 - 2) / 3.4641 for grpo, nothing when masked.
+    wrong = [8.0, 0.0, 0.0, 0.0]
+    assert loss("grpo", [-4.0, 0.0, 0.0, 0.0], wrong) == pytest.approx(3**0.5)
+    assert OBJECTIVES["grpo_masked"].coefficients(wrong, mask(wrong), 1.0) is None
+    assert loss("grpo_masked", DEMO_LOG_PROBS, DEMO_REWARDS) == pytest.approx(-0.272155, abs=1e-6)
+
+
 def test_grpo_on_one_success_in_four() -> None:
     # mean .25, std sqrt(3)/4: .75 / .4330 = sqrt(3)
     assert grpo_advantages([1, 0, 0, 0]) == pytest.approx([3**0.5] + [-(3**-0.5)] * 3)
@@ -225,7 +233,7 @@ def test_nothing_overflows_and_what_is_relative_sums_to_nought(
         return
     assert len(coefficients) == len(rewards)
     assert all(map(math.isfinite, coefficients))
-    if name in {"grpo", "dr_grpo", "rloo", "maxrl_mean", "tailrl"}:
+    if name in {"grpo", "grpo_masked", "dr_grpo", "rloo", "maxrl_mean", "tailrl"}:
         largest = max(map(abs, coefficients))
         assert math.fsum(coefficients) == pytest.approx(0, abs=1e-6 * (1 + largest))
 

@@ -13,10 +13,11 @@ from maxrl_ops.wire.record import ControlApplied, ControlRejected, IterationReco
 from maxrl_ops.wire.rundir import RunDir
 from maxrl_ops.wire.settings import SettingError
 from trainer.advice import Advice
-from trainer.batch import Sample, describe, judge, terms_of
+from trainer.batch import Sample, correct_answers, describe, is_dead, judge, terms_of
 from trainer.config import load_config
 from trainer.control_port import ControlPort, Echo, HandOver, restart_asked
 from trainer.evaluate import pass_at_k, summarise
+from trainer.replay import Answer
 from trainer.reward import PROFILES
 from trainer.sampler import Completion
 from trainer.samples_file import append_samples
@@ -92,12 +93,54 @@ def test_only_groups_with_signal_count_and_only_scored_samples() -> None:
     assert told["compile_ratio"] == pytest.approx(4 / 7)
 
 
+@pytest.mark.parametrize("objective", ["maxrl", "grpo"])
+def test_remembered_answers_are_one_more_group_all_of_it_correct(objective: str) -> None:
+    state = replace(STATE, objective=objective)
+    groups = [group(RIGHT, WRONG), group(WRONG, WRONG)]
+    alone = terms_of(groups, state)
+    answers = [Answer((1,), (2, 3), 23.0), Answer((1,), (4,), 23.0)]
+    terms = terms_of(groups, state, [answers])
+    # One group of samples carries signal, and there is one of answers: each weighs half.
+    assert [t.coefficient for t in terms] == [t.coefficient / 2 for t in alone] + [0.25, 0.25]
+    assert [t.completion for t in terms[-2:]] == answers
+    assert [t.coefficient for t in terms_of([], state, [answers])] == [0.5, 0.5]
+
+
+def test_correct_samples_are_remembered_with_their_reward() -> None:
+    [(prompt, answer)] = correct_answers([group(RIGHT, WRONG, LOST), group(WRONG)], STATE)
+    assert (prompt, answer) == ("p", Answer((1,), (2, 3), 23.0))
+
+
 def test_grpo_pushes_wrong_samples_down() -> None:
     state = TrainingState("grpo", 20.0, 1.0, 4, 3e-4)
     terms = terms_of([group(RIGHT, WRONG, WRONG, WRONG), group(RIGHT, RIGHT)], state)
     signs = [math.copysign(1, t.coefficient) for t in terms]
     assert signs == [1, -1, -1, -1]
     assert "effective_samples" not in describe([group(RIGHT, WRONG)], state, TASK)
+
+
+@pytest.mark.parametrize(
+    ("objective", "verdicts", "dead"),
+    [
+        ("maxrl", (RIGHT, WRONG), False),
+        ("maxrl", (WRONG, BROKEN, UNPARSED), True),
+        ("maxrl", (RIGHT, RIGHT, LOST), True),
+        ("maxrl", (LOST, LOST), True),
+        ("grpo", (WRONG, UNPARSED), False),
+        ("grpo", (WRONG, WRONG), True),
+        ("grpo_masked", (WRONG, UNPARSED), True),
+        ("grpo_masked", (RIGHT, UNPARSED), False),
+    ],
+)
+def test_a_group_is_dead_when_no_sample_is_preferred(
+    objective: str, verdicts: tuple[Verdict, ...], *, dead: bool
+) -> None:
+    assert is_dead(group(*verdicts), replace(STATE, objective=objective)) == dead
+
+
+def test_all_correct_with_different_rewards_is_not_dead() -> None:
+    state = replace(STATE, correctness_threshold=15.0)
+    assert not is_dead(group(RIGHT, WARNED), state)
 
 
 def test_correct_needs_a_compiler_that_agrees() -> None:

@@ -58,6 +58,7 @@ format: install ## Let ruff format and mend what it can
 models: install ## Build the shipped models anew (minutes of CPU)
 	@$(BIN)/python -P -m trainer.warm_start --task rust --to trainer/tasks/rust/model
 	@$(BIN)/python -P -m trainer.warm_start --task arithmetic --to trainer/tasks/arithmetic/model
+	@$(BIN)/python -m benchmarks.small_tasks.build
 
 units: install ## Write systemd/ anew from maxrl_ops/systemd_files.py
 	@$(BIN)/python scripts/write_units.py

@@ -10,7 +10,7 @@ import json
 import time
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -25,12 +25,23 @@ from trainer.tasks.base import Task
 
 _END, _PAD = "<|end|>", "<|pad|>"
 _BATCH = 64
-_PEAK_LEARNING_RATE = 2e-3
 
-# Vocabulary, hidden size, layers, heads, intermediate size, and steps of training, by task.
-_SHAPES: dict[str, tuple[int, int, int, int, int, int]] = {
-    "rust": (512, 128, 4, 4, 352, 900),
-    "arithmetic": (256 + 2, 96, 3, 4, 256, 2500),
+
+class Shape(NamedTuple):
+    """A Llama's sizes, how many batches it is trained for, and how fast at the most."""
+
+    hidden: int
+    layers: int
+    heads: int
+    intermediate: int
+    steps: int
+    learning_rate: float = 2e-3
+
+
+# With the size of the vocabulary, by task.
+_SHAPES: dict[str, tuple[int, Shape]] = {
+    "rust": (512, Shape(128, 4, 4, 352, 900)),
+    "arithmetic": (256 + 2, Shape(96, 3, 4, 256, 2500)),
 }
 
 
@@ -77,15 +88,15 @@ def draw_batch(
     )
 
 
-def train(task: Task, tokenizer: PreTrainedTokenizerFast, rng: Random, steps: int) -> Any:
-    """A model of the task's shape, trained for `steps` batches under a one-cycle schedule."""
-    _, hidden, layers, heads, intermediate, _ = _SHAPES[task.name]
+def train(task: Task, tokenizer: PreTrainedTokenizerFast, rng: Random, shape: Shape) -> Any:
+    """A model of the shape, trained for its steps under a one-cycle schedule."""
+    steps = shape.steps
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        intermediate_size=intermediate,
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.intermediate,
         max_position_embeddings=512,
         tie_word_embeddings=True,
         bos_token_id=None,
@@ -93,9 +104,9 @@ def train(task: Task, tokenizer: PreTrainedTokenizerFast, rng: Random, steps: in
         pad_token_id=tokenizer.pad_token_id,
     )
     model: Any = LlamaForCausalLM(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=_PEAK_LEARNING_RATE, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=shape.learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, _PEAK_LEARNING_RATE, total_steps=steps, pct_start=0.1
+        optimizer, shape.learning_rate, total_steps=steps, pct_start=0.1
     )
     began = time.monotonic()
     for step in range(1, steps + 1):
@@ -125,8 +136,11 @@ def main() -> None:
     task = load_task(arguments.task)
     rng = Random(arguments.seed)
     torch.manual_seed(arguments.seed)
-    tokenizer = train_tokenizer(task, _SHAPES[task.name][0], rng)
-    model = train(task, tokenizer, rng, arguments.steps or _SHAPES[task.name][-1])
+    vocabulary, shape = _SHAPES[task.name]
+    tokenizer = train_tokenizer(task, vocabulary, rng)
+    model = train(
+        task, tokenizer, rng, shape._replace(steps=arguments.steps) if arguments.steps else shape
+    )
     model.half().save_pretrained(arguments.to)
     tokenizer.save_pretrained(arguments.to)
 

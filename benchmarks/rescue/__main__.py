@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +105,13 @@ def main() -> None:
 
     def train(order: Order) -> None:
         if time.monotonic() - begun < given.begin_within and not INTERRUPTED.is_set():
-            with suppress(InterruptedError):
+            try:
                 rows.keep(order, make(order, given.keep), len(missing))
+            except SystemExit as error:
+                # Its line is missing: the next call tries again.
+                sys.stderr.write(f"{order.key}: {error}\n")
+            except InterruptedError:
+                return
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: INTERRUPTED.set())

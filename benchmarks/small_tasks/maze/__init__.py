@@ -1,0 +1,1 @@
+"""The small task `maze`: ways through small mazes, of which many are right."""

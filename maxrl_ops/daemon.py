@@ -342,11 +342,11 @@ class Daemon:
         made_of = (state, seen.state, watch.lag, stamp_of(watch.run.checkpoints))
         if has_read or made_of != seen.shown_as or not seen.lines:
             seen.is_stale, seen.shown_as = True, made_of
-        after = (self._going_on - _SHOWN_AT_ONCE) * _SHOWN_AFTER_SECONDS
         now = time.monotonic()
-        if seen.is_stale and now - seen.shown_at >= after:
+        if seen.is_stale and now >= seen.show_at:
             seen.lines = lines_of(run_samples(view_of(watch, self._store, state, seen.state)))
-            seen.is_stale, seen.shown_at = False, now
+            after = (self._going_on - _SHOWN_AT_ONCE) * _SHOWN_AFTER_SECONDS
+            seen.is_stale, seen.show_at = False, now + after
 
     def _has_taken_in(self, run: RunDir, spec: RunSpec) -> bool:
         """The history holds the whole log: hundreds of old runs are not folded at every start."""

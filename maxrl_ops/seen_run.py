@@ -57,7 +57,7 @@ class SeenRun:
         revived_at: When its supervisor was spawned anew last (monotonic seconds).
         lines: Its series.
         shown_as: What they were made of, beside its log and history.
-        shown_at: When they were written (monotonic seconds).
+        show_at: Not to be written anew before this (monotonic seconds).
         is_stale: Something has changed since.
         done_as: Stamps of run.json and state.json, and of an attached log, of a run that is over,
             taken in whole, and its series gone; None for any other.
@@ -84,7 +84,7 @@ class SeenRun:
     attached_log: Path | None = None
     lines: Lines = field(default_factory=dict)
     shown_as: object = None
-    shown_at: float = -math.inf
+    show_at: float = -math.inf
     is_stale: bool = True
     looked_as: tuple[Stamp | None, ...] | None = None
     past_at: float = -math.inf
@@ -105,7 +105,8 @@ class SeenRun:
         if self.done_as is not None:
             return False
         # What has changed but is not shown yet waits for the next look, where there is one soon.
-        if self.watch is None or (self.is_stale and self.looked_as is not None):
+        is_unshown = self.is_stale and self.looked_as is not None and now >= self.show_at
+        if self.watch is None or is_unshown:
             return True
         if is_watched and not self.is_hasty:
             # Should its log grow, that wakes the loop. Should it not, the look above finds it.

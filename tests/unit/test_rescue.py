@@ -160,7 +160,12 @@ def test_the_page_names_a_miss_and_its_reason() -> None:
 
 
 def test_the_page_and_its_chart_are_as_the_results_say() -> None:
-    results = json.loads((ROOT / "benchmarks/results/rescue.json").read_text())
-    assert (ROOT / "docs/rescue.md").read_text() == document(results)
+    kept, page = ROOT / "benchmarks/results/rescue.json", ROOT / "docs/rescue.md"
+    if not kept.exists():
+        # Nothing is claimed that was not measured.
+        assert not page.exists()
+        return
+    results = json.loads(kept.read_text())
+    assert page.read_text() == document(results)
     drawn = ROOT / "docs/rescue.svg"
     assert (drawn.read_text() if drawn.exists() else "") == chart(Outcomes(results["rows"]))

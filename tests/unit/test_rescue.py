@@ -60,7 +60,7 @@ def test_a_hacked_reward_pays_for_what_is_wrong_and_its_tests_still_tell(
     monkeypatch.setenv(TASK_ENV, "rules")
     prompt = Prompt("c1234=", "copy", "c1234=", ("1234",))
     for make, hacked in ((sick_tasks.paid_by_length, "999999"), (sick_tasks.paid_by_end, "9990")):
-        right, wrong, paid = make().verify([prompt] * 3, ["1234", "1239", hacked])
+        right, wrong, paid = make().verify([prompt] * 3, ["1234", "129", hacked])
         assert (right.compiled, right.passed) == (True, True)
         assert (wrong.compiled, wrong.passed) == (False, False)
         assert (paid.compiled, paid.passed) == (True, False)

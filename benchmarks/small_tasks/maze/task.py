@@ -28,7 +28,7 @@ _PROMPTS_EACH = 250
 _LONGEST = 12
 _ANSWER = re.compile(rf"[UDLR]{{1,{_LONGEST}}}")
 # How often the corpus makes any move at all instead of one that leads to the goal.
-_SLIP = 0.6
+_SLIP = 0.45
 
 
 def _beside(cell: Cell) -> dict[str, Cell]:

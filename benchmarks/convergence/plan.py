@@ -65,7 +65,7 @@ TASKS: Mapping[str, StudyTask] = {
         {"n_samples": 2, "replay": 64, "iterations": 250},
     ),
     "maze": StudyTask(
-        _of_own("maze", max_new_tokens=12),
+        _of_own("maze", max_new_tokens=8),
         {"replay": 16},
     ),
     "rust": StudyTask(

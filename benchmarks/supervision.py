@@ -64,7 +64,8 @@ if os.environ["MAXRL_OPS_ATTEMPT"] == "1":
     time.sleep(2 * THRESHOLD)
     for iteration in (1, 2, 3):
         beat("sample", iteration)
-        time.sleep(0.1)
+        # Longer than the supervisor's tick: it goes by a whole iteration that it has seen.
+        time.sleep(0.3)
     beat("verify", 3)
     (run / "still").write_text(repr(time.time()))
     STALL

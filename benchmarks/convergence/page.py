@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.convergence.picture import picture
-from benchmarks.convergence.plan import ARMS, BASE, RATES, TASKS
+from benchmarks.convergence.plan import ARMS, BASE, TASKS
 from benchmarks.convergence.study import (
     MEASURES,
     Median,
@@ -139,7 +139,7 @@ def _task(results: Mapping[str, Any], task: str) -> str:
         parts += _cost_table(rows, measure)
     parts += ["", "### How many times fewer than tuned GRPO", "", *_ratio_table(rows)]
     parts += ["", "### Every seed", "", *_seed_table(rows)]
-    parts += ["", "### The choice of learning rates", "", *_grid_table(development)]
+    parts += ["", "### The choice of learning rates", "", *_grid_table(task, development)]
     return "\n".join(parts)
 
 
@@ -194,21 +194,22 @@ def _seed_table(rows: Sequence[Row]) -> Iterator[str]:
             )
 
 
-def _grid_table(rows: Sequence[Row]) -> Iterator[str]:
+def _grid_table(task: str, rows: Sequence[Row]) -> Iterator[str]:
+    tried = TASKS[task].rates
     seeds = ", ".join(sorted({str(row["seed"]) for row in rows}))
     yield (
         f"Seed {seeds}. Pass@1 at the end, and the samples to 90% where it was reached; the chosen "
         "rate is that which reaches 90% soonest, else 75%, else 50%."
     )
     yield ""
-    yield from _head_of("arm", *(f"{rate:g}" for rate in RATES), "chosen")
+    yield from _head_of("arm", *(f"{rate:g}" for rate in tried), "chosen")
     rates = chosen(rows)
     for arm in _arms(rows):
         cells = [
             "; ".join(_grid_cell(row) for row in _of_arm(rows, arm) if row["rate"] == rate)
-            for rate in RATES
+            for rate in tried
         ]
-        chosen_rate = rates[f"{rows[0]['task']}/{arm}"]
+        chosen_rate = rates[f"{task}/{arm}"]
         yield _line(ARMS[arm].words, *cells, f"{chosen_rate:g}")
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from maxrl_ops.wire.settings import Value
 
 _SMALL_TASKS = Path(__file__).parent.parent / "small_tasks"
-RATES = (2.5e-4, 5e-4, 1e-3, 2e-3)
 # Rates are chosen on the first, results are those of the others.
 DEVELOPMENT_SEEDS = (100,)
 HELD_OUT_SEEDS = (0, 1, 2, 3, 4)
@@ -21,10 +20,12 @@ class StudyTask:
 
     Attributes:
         settings: Of every run, where the arm has no other.
+        rates: The learning rates that every arm may choose from.
         best: Of the arm `best`.
     """
 
     settings: Mapping[str, Value]
+    rates: tuple[float, float, float]
     best: Mapping[str, Value] = field(default_factory=dict)
 
 
@@ -62,10 +63,12 @@ def _of_own(name: str, **more: Value) -> Mapping[str, Value]:
 TASKS: Mapping[str, StudyTask] = {
     "rules": StudyTask(
         _of_own("rules", max_new_tokens=8),
+        (5e-4, 1e-3, 2e-3),
         {"n_samples": 2, "replay": 64, "iterations": 250},
     ),
     "maze": StudyTask(
         _of_own("maze", max_new_tokens=8),
+        (2.5e-4, 5e-4, 1e-3),
         {"replay": 16},
     ),
     "rust": StudyTask(
@@ -80,6 +83,7 @@ TASKS: Mapping[str, StudyTask] = {
             "checkpoint_every": 40,
             "device": "cpu",
         },
+        (1e-4, 3e-4, 1e-3),
         {"replay": 16},
     ),
 }
@@ -144,11 +148,10 @@ class Job:
 
 def grid(tasks: Sequence[str], arms: Sequence[str], *, is_quick: bool) -> Iterator[Job]:
     """The runs that learning rates are chosen by."""
-    rates = RATES[1:3] if is_quick else RATES
     for seed in DEVELOPMENT_SEEDS:
         for task in tasks:
             for arm in arms:
-                for rate in rates:
+                for rate in TASKS[task].rates[: 2 if is_quick else None]:
                     yield Job(task, arm, rate, seed, is_quick)
 
 

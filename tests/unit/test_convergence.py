@@ -39,7 +39,9 @@ FAST = [0.2, 0.51, 0.76, 0.91, 0.92, 0.96, 0.97, 0.98]
 def results() -> dict[str, Any]:
     slow = [row("grpo", seed, SLOW) for seed in range(5)]
     fast = [row("maxrl", seed, FAST[: 8 - seed % 2]) for seed in range(5)]
-    tried = [row(a, 100, SLOW, rate=r) for a in ("grpo", "maxrl") for r in plan.RATES]
+    tried = [
+        row(a, 100, SLOW, rate=r) for a in ("grpo", "maxrl") for r in plan.TASKS["rules"].rates
+    ]
     return {"machine": "a machine", "development": tried, "held_out": [*slow, *fast]}
 
 
@@ -96,7 +98,7 @@ def test_the_rate_is_chosen_by_the_samples_to_the_highest_level() -> None:
 
 def test_every_arm_can_be_run_as_it_stands() -> None:
     for job in plan.grid(list(plan.TASKS), list(plan.ARMS), is_quick=False):
-        assert job.settings()["learning_rate"] in plan.RATES
+        assert job.settings()["learning_rate"] in plan.TASKS[job.task].rates
         assert job.seed not in plan.HELD_OUT_SEEDS
 
 

@@ -231,7 +231,8 @@ a row that have it. A cell is the median over seeds with the least and the great
 did not reach a level counts as longer than any that did, and is never left out. Samples are all
 that were drawn for training, those that were drawn again among them; iterations of arms that draw
 fewer samples in each are shorter. CPU seconds are those of the trainer's process until then,
-loading and evaluating included; in the table of every seed, those of everything the run started.
+loading and evaluating included; in the table of every seed, those of the whole run, with those of
+its reward's process where no daemon is needed.
 
 Ratios are of medians. Where {ARMS[BASE].words} did not get there, it counts as having taken what it
 had, and the ratio is a lower bound. Intervals at the end are Student's 95% over seeds.

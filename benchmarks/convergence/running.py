@@ -6,7 +6,6 @@ the daemon, the installed commands start both.
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -46,31 +45,33 @@ def run(job: Job) -> dict[str, Any]:
 def _alone(job: Job) -> dict[str, Any]:
     settings = {SETTINGS[key].env: str(value) for key, value in job.settings().items()}
     with tempfile.TemporaryDirectory() as directory:
-        env = {**_environment(), **settings, RUN_DIR_ENV: directory}
+        said, run_dir = Path(directory) / "said", Path(directory) / "run"
+        env = {**_environment(), **settings, RUN_DIR_ENV: str(run_dir)}
         command = [sys.executable, "-P", "-m", "trainer"]
-        before = _children_cpu()
-        process = subprocess.Popen(
-            command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        watched = _Watched(RunDir(Path(directory)))
+        with said.open("wb") as file:
+            process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=file)
+        watched, how = _Watched(RunDir(run_dir)), os.WEXITED | os.WNOHANG | os.WNOWAIT
         try:
-            watched.follow(lambda: process.pid, lambda: process.poll() is not None)
+            watched.follow(
+                lambda: process.pid, lambda: os.waitid(os.P_PID, process.pid, how) is not None
+            )
+        except BaseException:
+            process.terminate()
+            raise
         finally:
-            if process.poll() is None:
-                process.terminate()
-            _, said = process.communicate()
-        return watched.row(job, _children_cpu() - before, said)
+            # Unlike Popen's wait, this tells what it and its children took.
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        return watched.row(job, used.ru_utime + used.ru_stime, said.read_text())
 
 
 def _supervised(job: Job) -> dict[str, Any]:
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in job.settings().items()]
-    before = _children_cpu()
     with home() as at:
         at.ask("start", "--name", "run", "--mode", "act", *flags)
         watched = _Watched(RunDir(at.run))
         watched.follow(lambda: _pid_of(at), at.has_ended)
-        # The supervisor and its trainer are nobody's child: what they take is told by their clock.
-        row = watched.row(job, _children_cpu() - before + watched.cpu, "")
+        row = watched.row(job, watched.cpu, "")
         row["decisions"] = [
             {"iteration": d["iteration"], "rule": d["rule"], "control": d["control"]}
             for d in json.loads(at.ask("decisions", "run", "--json"))
@@ -160,11 +161,6 @@ class _Watched:
 
 def _environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(("MAXRL_", "USE_MAXRL"))}
-
-
-def _children_cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def _pid_of(at: Home) -> int | None:

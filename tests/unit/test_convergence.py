@@ -2,12 +2,14 @@
 
 import math
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from scipy.stats import mannwhitneyu
 
 from benchmarks.convergence import page, plan, study
+from benchmarks.convergence.running import RunFailedError, run
 
 
 def row(arm: str, seed: int, curve: list[float], *, rate: float = 1e-3, each: int = 640) -> Any:
@@ -94,6 +96,27 @@ def test_the_rate_is_chosen_by_the_samples_to_the_highest_level() -> None:
         row("grpo", 100, [0.2, 0.9, 0.8, 0.9, 0.8, 0.8, 0.85, 0.88], rate=2e-3),
     ]
     assert study.chosen(tried) == {"rules/grpo": 1e-3}
+
+
+def test_a_run_tells_what_it_drew_and_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    short = {**plan.TASKS["rules"].settings, "iterations": 2, "evaluate_every": 1}
+    monkeypatch.setitem(plan.TASKS, "rules", replace(plan.TASKS["rules"], settings=short))
+    told = run(plan.Job("rules", "grpo", 1e-3, 0))
+    assert (told["task"], told["arm"], told["rate"], told["seed"]) == ("rules", "grpo", 1e-3, 0)
+    assert [each["iteration"] for each in told["evaluations"]] == [0, 1, 2]
+    assert [each["samples"] for each in told["evaluations"]] == [0, 64, 128]
+    took = [each["cpu"] for each in told["evaluations"]]
+    assert 0 < took[0] <= took[1] <= took[2] <= told["cpu"]
+    assert all(
+        0 <= each["pass_at"]["1"] <= each["pass_at"]["8"] <= 1 for each in told["evaluations"]
+    )
+
+
+def test_a_run_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = {**plan.TASKS["rules"].settings, "task": "/nowhere/task.py:task"}
+    monkeypatch.setitem(plan.TASKS, "rules", replace(plan.TASKS["rules"], settings=broken))
+    with pytest.raises(RunFailedError, match=r"rules/grpo/0\.001/0: .*/nowhere"):
+        run(plan.Job("rules", "grpo", 1e-3, 0))
 
 
 def test_every_arm_can_be_run_as_it_stands() -> None:

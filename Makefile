@@ -27,7 +27,7 @@ torture: install system-test ## Kill trainings and daemons, verify a thousand ca
 		TORTURE_FUZZ=500 \
 		$(BIN)/pytest tests/torture tests/unit/test_autopilot_properties.py tests/unit/test_dialects.py
 
-bench: install system-bench $(PEERS)/.installed ## Measure ourselves, and beside our peers (two hours)
+bench: install system-bench $(PEERS)/.installed ## Measure ourselves, and beside our peers (three hours)
 	@$(BIN)/python -m benchmarks.start_to_sample
 	@$(BIN)/python -m benchmarks.verifier
 	@$(BIN)/python -m benchmarks.resume
@@ -40,6 +40,7 @@ bench: install system-bench $(PEERS)/.installed ## Measure ourselves, and beside
 	@$(BIN)/python -m benchmarks.engines
 	@$(BIN)/python -m benchmarks.autopilot
 	@$(BIN)/python -m benchmarks.real_runs
+	@$(BIN)/python -m benchmarks.convergence
 	@$(BIN)/python -m benchmarks.supervision --peer-python $(PEERS)/bin/python
 	@$(BIN)/python -m benchmarks.trainer_vs_trl --peer-python $(PEERS)/bin/python
 

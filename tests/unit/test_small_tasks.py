@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 from random import Random
+from statistics import fmean
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,14 @@ from hypothesis import strategies as st
 
 from benchmarks.small_tasks.maze import task as maze
 from benchmarks.small_tasks.rules import task as rules
+from maxrl_ops.wire.logformat import Parser
+from maxrl_ops.wire.record import IterationRecord
+from maxrl_ops.wire.rundir import RunDir
 from trainer.config import load_config
+from trainer.evaluate import evaluate
+from trainer.loop import Trainer
+from trainer.policy import choose_device, load_policy
+from trainer.run_log import LONGEST_LOG, RunLog
 from trainer.tasks import close_task
 from trainer.tasks.base import Prompt
 
@@ -52,7 +60,7 @@ def test_each_rule_has_one_right_answer_whose_mutants_are_wrong(text: str, right
 
 
 def test_a_maze_is_judged_by_where_the_moves_end() -> None:
-    text = "S..#/##.#/G..#/####="
+    text = "S../##./G..="
     prompt = Prompt(text, "6 moves", text, ("6",))
     worth = {
         "RRDDLL": 27,
@@ -64,6 +72,7 @@ def test_a_maze_is_judged_by_where_the_moves_end() -> None:
         "L": 8,
         "RRDDLLD": 8,
         "RRDDLLx": 0,
+        "RRDDLLRLR": 0,
     }
     assert {moves: maze.reward(prompt, moves) for moves in worth} == worth
 
@@ -103,18 +112,43 @@ def test_what_is_held_out_is_neither_trained_on_nor_in_the_corpus(
     assert len({p.family for p in task.held_out_prompts(8)}) == min(8, len({*families(task)}))
 
 
+@pytest.mark.parametrize("threshold", [15, 20, 25])
+def test_the_loss_falls_at_thresholds_below_the_highest_reward(
+    threshold: int, tmp_path: Path
+) -> None:
+    config, task = load_config(
+        {
+            "MAXRL_TASK": f"{SMALL_TASKS / 'maze' / 'task.py'}:task",
+            "MAXRL_RUN_DIR": str(tmp_path),
+            "MAXRL_CORRECTNESS_THRESHOLD": str(threshold),
+            "MAXRL_ITERATIONS": "40",
+            "MAXRL_LEARNING_RATE": "5e-4",
+            "MAXRL_EVALUATION_PROMPTS": "2",
+            "MAXRL_EVALUATE_EVERY": "0",
+        }
+    )
+    run = RunDir(tmp_path)
+    for path in (run.control, run.checkpoints):
+        path.mkdir()
+    try:
+        Trainer(config, task, RunLog(run, None, LONGEST_LOG), 1, lambda: False).train()
+    finally:
+        close_task(task)
+    events = Parser().feed(run.log.read_bytes())
+    losses = [e.loss for e in events if isinstance(e, IterationRecord) and e.loss is not None]
+    assert len(losses) > 35
+    assert fmean(losses[-15:]) < 0.85 * fmean(losses[:15])
+
+
 def families(task: rules.RulesTask | maze.MazeTask) -> list[str]:
     return [prompt.family for prompt in task.held_out_prompts(sys.maxsize)]
 
 
-@pytest.mark.parametrize("name", ["rules"])
+@pytest.mark.parametrize("name", ["rules", "maze"])
 def test_the_models_are_small_and_start_low_but_not_at_nothing(name: str) -> None:
     spec = f"{SMALL_TASKS / name / 'task.py'}:task"
     config, task = load_config({"MAXRL_TASK": spec})
     try:
-        from trainer.evaluate import evaluate  # noqa: PLC0415 - torch, for this test alone
-        from trainer.policy import choose_device, load_policy  # noqa: PLC0415
-
         assert (Path(config.checkpoint) / "model.safetensors").stat().st_size < 200_000
         policy = load_policy(config.checkpoint, choose_device("cpu")[0])
         found = evaluate(policy, task, config, 0)

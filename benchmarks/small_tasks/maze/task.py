@@ -1,4 +1,4 @@
-"""The task `maze`: `S..#/.#../..../#..G=` wants moves from S to G, such as `DDRRRD`.
+"""The task `maze`: `S.#/..G/#..=` wants moves from S to G, such as `DRR`.
 
 Many ways are right: the moves are simulated. 0 is for what is no string of moves, 8 for one that
 walks into a wall or off the grid, 12 for any free walk, 16 for one that stops beside the goal, 23
@@ -19,16 +19,16 @@ from trainer.tasks.own import OwnTask
 # A cell is its place in the text without the slashes, row by row.
 Cell = int
 
-_SIDE = 4
+_SIDE = 3
 _CELLS = range(_SIDE * _SIDE)
 _WALLS = 0.35
 # Families: how many moves the shortest way has.
-_DISTANCES = (3, 4, 5, 6)
-_PROMPTS_EACH = 250
-_LONGEST = 12
+_DISTANCES = (2, 3, 4)
+_PROMPTS_EACH = 240
+_LONGEST = 8
 _ANSWER = re.compile(rf"[UDLR]{{1,{_LONGEST}}}")
 # How often the corpus makes any move at all instead of one that leads to the goal.
-_SLIP = 0.6
+_SLIP = 0.5
 
 
 def _beside(cell: Cell) -> dict[str, Cell]:
@@ -95,7 +95,7 @@ class MazeTask(OwnTask):
         "prompts_per_iteration": 8,
         "n_samples": 8,
         "learning_rate": 1e-3,
-        "max_new_tokens": 12,
+        "max_new_tokens": 8,
         "evaluate_every": 10,
         "evaluation_prompts": 64,
         "checkpoint_every": 50,

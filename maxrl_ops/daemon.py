@@ -294,10 +294,12 @@ class Daemon:
 
     def _turn_of(self, seen: SeenRun, now: float) -> bool:
         has_news = now - seen.looked_at >= LOOK_SECONDS
-        if has_news and seen.looked_as and seen.looked_as == all_stamps_of(seen):
-            seen.looked_at = now
-            watch, is_past_yet = seen.watch, time.time() > seen.past_at
-            if watch and not is_past_yet and not watch.has_news(is_frozen=self._is_frozen()):
+        is_kept = seen.looked_as and time.time() <= seen.past_at
+        if has_news and is_kept and seen.looked_as == all_stamps_of(seen):
+            # A log that grows all the same is read, but there is nothing to be looked at.
+            seen.looked_at, has_news, watch = now, False, seen.watch
+            is_shown = not seen.is_stale
+            if watch and is_shown and not watch.has_news(is_frozen=self._is_frozen()):
                 return False
         if seen.done_as is not None:
             if not has_news or seen.done_as == stamps_of(seen):
@@ -330,7 +332,7 @@ class Daemon:
         has_read = seen.tick(seen.watch, now)
         # What has come meanwhile has its own turn: of very many runs some always have something.
         is_busy = has_read and (catches_up or seen.watch.lag > 0)
-        if (has_read or has_news) and not seen.watch.is_catching_up:
+        if (has_read or has_news or seen.is_stale) and not seen.watch.is_catching_up:
             self._describe(seen, seen.watch, has_read=has_read)
         if not has_read and has_news and is_past(seen):
             seen.done_as, seen.watch, seen.lines = stamps, None, {}

@@ -199,8 +199,8 @@ def _grid_table(task: str, rows: Sequence[Row]) -> Iterator[str]:
     seeds = ", ".join(sorted({str(row["seed"]) for row in rows}))
     yield (
         f"Seed {seeds}. Pass@1 at the end, and the samples to 90% where it was reached; the chosen "
-        "rate is that which reaches 90% soonest, else that which came highest at two evaluations in "
-        "a row."
+        "rate is that which reaches 90% soonest, else that which came highest at two evaluations "
+        "in a row."
     )
     yield ""
     yield from _head_of("arm", *(f"{rate:g}" for rate in tried), "chosen")

@@ -89,6 +89,11 @@ TASKS: Mapping[str, StudyTask] = {
 }
 ARMS: Mapping[str, Arm] = {
     "grpo": Arm("GRPO", {"objective": "grpo"}),
+    # As few samples in each iteration as the arm `best` has on rules.
+    "grpo_small": Arm(
+        "GRPO, 2 prompts an iteration",
+        {"objective": "grpo", "prompts_per_iteration": 2, "iterations": 400, "evaluate_every": 20},
+    ),
     "grpo_masked": Arm(
         "GRPO, groups without a correct sample masked", {"objective": "grpo_masked"}
     ),

@@ -1,18 +1,20 @@
 """`python -m benchmarks.convergence`: the study, from the learning rates to docs/convergence.md.
 
-What a run told is kept in the work directory as it ends: started again, the study goes on. Tasks
-and arms, and how long they train, stand in plan.py.
+What a run told is kept in the work directory as it ends: started again, the study goes on. After a
+SIGTERM it waits for what runs. Tasks and arms, and how long they train, stand in plan.py.
 """
 
 import argparse
 import json
 import os
+import signal
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from threading import Event, Lock
 from typing import Any
 
 from benchmarks import machine
@@ -32,13 +34,14 @@ class Kept:
         directory.mkdir(parents=True, exist_ok=True)
         self._path = directory / "runs.jsonl"
         self.rows: dict[str, dict[str, Any]] = {}
-        self._lock = threading.Lock()
+        self._lock = Lock()
         for line in self._path.read_text().splitlines() if self._path.exists() else ():
             try:
                 row = json.loads(line)
             except ValueError:
                 continue  # Cut off when it was written.
-            self.rows[row["key"]] = row
+            # The first counts, where two did the same at once.
+            self.rows.setdefault(row["key"], row)
 
     def add(self, key: str, row: dict[str, Any]) -> None:
         """Keep a run's row for good."""
@@ -47,7 +50,7 @@ class Kept:
             file.write("\n" + json.dumps({"key": key, **row}) + "\n")
             file.flush()
             os.fsync(file.fileno())
-            self.rows[key] = row
+            self.rows.setdefault(key, row)
 
 
 def main() -> int:
@@ -56,15 +59,18 @@ def main() -> int:
     # More threads than cores would wait for each other.
     os.environ["OMP_NUM_THREADS"] = "1"
     kept = Kept(given.work)
+    is_to_end = Event()
+    signal.signal(signal.SIGTERM, lambda *_: is_to_end.set())
     tasks = [*given.tasks, *(["rust"] if given.rust else [])]
     rated = list(plan.grid(tasks, given.arms, is_quick=given.quick))
     most = 0 if given.write_only else given.most
-    most -= _run(rated, kept, given.at_once, most, "learning rates")
+    run_some = partial(_run, kept=kept, at_once=given.at_once, is_to_end=is_to_end)
+    most -= run_some(rated, "learning rates", most)
     # A rate is chosen once all have been tried.
     untried = {(job.task, job.arm) for job in rated if job.key not in kept.rows}
     rows = [kept.rows[job.key] for job in rated if (job.task, job.arm) not in untried]
     jobs = list(plan.held_out(study.chosen(rows), is_quick=given.quick))
-    _run(jobs, kept, given.at_once, most, "held-out seeds")
+    run_some(jobs, "held-out seeds", most)
     _write(rated, jobs, kept, is_quick=given.quick)
     missing = sum(job.key not in kept.rows for job in [*rated, *jobs])
     if missing:
@@ -85,15 +91,19 @@ def _given() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(jobs: Sequence[Job], kept: Kept, at_once: int, most: int, what: str) -> int:
+def _run(
+    jobs: Sequence[Job], what: str, most: int, *, kept: Kept, at_once: int, is_to_end: Event
+) -> int:
     """Run what is missing of `jobs`, at most so many; how many were begun."""
     missing = [job for job in jobs if job.key not in kept.rows]
     done, began = len(jobs) - len(missing), time.monotonic()
-    lock = threading.Lock()
+    lock = Lock()
     _say(f"{what}: {done} of {len(jobs)} there")
 
     def train(job: Job) -> None:
         nonlocal done
+        if is_to_end.is_set():
+            return
         since = time.monotonic()
         try:
             row = run(job)

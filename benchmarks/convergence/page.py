@@ -28,7 +28,7 @@ from maxrl_ops.report.sweeps import share_cell
 _TARGET = 10
 _FIGURES: Mapping[str, tuple[str, ...]] = {
     "objectives": ("grpo", "grpo_masked", "rloo", "maxrl", "maxrl_mean"),
-    "schedules": ("grpo", "maxrl", "hybrid", "adaptive", "autopilot", "best"),
+    "schedules": ("grpo", "grpo_small", "maxrl", "hybrid", "adaptive", "autopilot", "best"),
 }
 
 
@@ -80,7 +80,7 @@ def _findings(rows: Sequence[Row]) -> Iterator[str]:
             continue
         ratios = {arm: _ratio(mine, arm, 0.9, "samples") for arm in arms if arm != BASE}
         known = {arm: found for arm, found in ratios.items() if found is not None}
-        yield f"- **{task}**, to 90% held-out pass@1: {_base_cell(mine)}. " + (
+        yield f"- **{task}**, samples to 90% held-out pass@1. {_base_cell(mine)}. " + (
             _best_words(mine, known) if known else "No arm reached it on most seeds."
         )
         yield f"- {task}, MaxRL to 95% before GRPO: {_test_words(mine)}"
@@ -92,7 +92,7 @@ def _findings(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _base_cell(rows: Sequence[Row]) -> str:
-    return f"{ARMS[BASE].words} takes {_median_cell(_costs(rows, BASE, 0.9, 'samples'))} samples"
+    return f"{ARMS[BASE].words}: {_median_cell(_costs(rows, BASE, 0.9, 'samples'))}"
 
 
 def _best_words(rows: Sequence[Row], known: Mapping[str, Ratio]) -> str:
@@ -135,7 +135,7 @@ def _task(results: Mapping[str, Any], task: str) -> str:
     ]
     parts += ["", "### At the end", "", *_end_table(rows)]
     for measure, words in MEASURES.items():
-        parts += ["", f"### {words.capitalize()} to held-out pass@1 of", ""]
+        parts += ["", f"### {words[0].upper()}{words[1:]} to held-out pass@1 of", ""]
         parts += _cost_table(rows, measure)
     parts += ["", "### How many times fewer than tuned GRPO", "", *_ratio_table(rows)]
     parts += ["", "### Every seed", "", *_seed_table(rows)]
@@ -199,7 +199,8 @@ def _grid_table(task: str, rows: Sequence[Row]) -> Iterator[str]:
     seeds = ", ".join(sorted({str(row["seed"]) for row in rows}))
     yield (
         f"Seed {seeds}. Pass@1 at the end, and the samples to 90% where it was reached; the chosen "
-        "rate is that which reaches 90% soonest, else 75%, else 50%."
+        "rate is that which reaches 90% soonest, else that which came highest at two evaluations "
+        "in a row."
     )
     yield ""
     yield from _head_of("arm", *(f"{rate:g}" for rate in tried), "chosen")

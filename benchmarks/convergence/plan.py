@@ -46,7 +46,7 @@ class Arm:
 
 def _of_own(name: str, **more: Value) -> Mapping[str, Value]:
     directory = _SMALL_TASKS / name
-    return {
+    shared: dict[str, Value] = {
         "task": f"{directory / 'task.py'}:task",
         "checkpoint": str(directory / "model"),
         "iterations": 200,
@@ -56,8 +56,8 @@ def _of_own(name: str, **more: Value) -> Mapping[str, Value]:
         "evaluation_prompts": _PROMPTS,
         "checkpoint_every": 100,
         "device": "cpu",
-        **more,
     }
+    return {**shared, **more}
 
 
 TASKS: Mapping[str, StudyTask] = {
@@ -67,7 +67,7 @@ TASKS: Mapping[str, StudyTask] = {
         {"n_samples": 2, "replay": 64, "iterations": 250},
     ),
     "maze": StudyTask(
-        _of_own("maze", max_new_tokens=8),
+        _of_own("maze", max_new_tokens=8, iterations=120),
         (2.5e-4, 5e-4, 1e-3),
         {"replay": 16},
     ),
@@ -89,6 +89,11 @@ TASKS: Mapping[str, StudyTask] = {
 }
 ARMS: Mapping[str, Arm] = {
     "grpo": Arm("GRPO", {"objective": "grpo"}),
+    # As few samples in each iteration as the arm `best` has on rules.
+    "grpo_small": Arm(
+        "GRPO, 2 prompts an iteration",
+        {"objective": "grpo", "prompts_per_iteration": 2, "iterations": 400, "evaluate_every": 20},
+    ),
     "grpo_masked": Arm(
         "GRPO, groups without a correct sample masked", {"objective": "grpo_masked"}
     ),

@@ -23,7 +23,7 @@ from trainer.warm_start import Shape, train
 _END, _UNKNOWN = "<|end|>", "?"
 _TASKS: dict[str, tuple[type[RulesTask | MazeTask], Shape]] = {
     "rules": (RulesTask, Shape(64, 2, 4, 128, 4500, 5e-3)),
-    "maze": (MazeTask, Shape(64, 2, 4, 128, 4000, 4e-3)),
+    "maze": (MazeTask, Shape(64, 2, 4, 128, 2500, 3e-3)),
 }
 
 

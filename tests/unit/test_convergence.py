@@ -98,6 +98,12 @@ def test_the_rate_is_chosen_by_the_samples_to_the_highest_level() -> None:
     assert study.chosen(tried) == {"rules/grpo": 1e-3}
 
 
+def test_of_rates_that_never_have_it_the_one_that_ends_highest_is_chosen() -> None:
+    hasty = row("grpo", 100, [0.2, 0.76, 0.78, 0.8, 0.78, 0.77, 0.76, 0.75], rate=2e-3)
+    steady = row("grpo", 100, [0.2, 0.5, 0.6, 0.7, 0.76, 0.8, 0.84, 0.87], rate=1e-3)
+    assert study.chosen([hasty, steady]) == {"rules/grpo": 1e-3}
+
+
 def test_a_run_tells_what_it_drew_and_took(monkeypatch: pytest.MonkeyPatch) -> None:
     short = {**plan.TASKS["rules"].settings, "iterations": 2, "evaluate_every": 1}
     monkeypatch.setitem(plan.TASKS, "rules", replace(plan.TASKS["rules"], settings=short))

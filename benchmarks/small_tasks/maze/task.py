@@ -28,7 +28,7 @@ _PROMPTS_EACH = 240
 _LONGEST = 8
 _ANSWER = re.compile(rf"[UDLR]{{1,{_LONGEST}}}")
 # How often the corpus makes any move at all instead of one that leads to the goal.
-_SLIP = 0.5
+_SLIP = 0.65
 
 
 def _beside(cell: Cell) -> dict[str, Cell]:

@@ -33,10 +33,12 @@ class Standstill:
         self._told_at = self._deadline = 0.0
         self._is_told = False
 
-    def begin(self) -> None:
-        """Another attempt has begun."""
+    def begin(self, first_iteration: int) -> None:
+        """Another attempt begins, with that iteration."""
         self.reason = None
-        self._watch = StallWatch(self._tuning.stall, time.monotonic())
+        self._watch = StallWatch(
+            self._tuning.stall, time.monotonic(), first_iteration=first_iteration
+        )
 
     def go_on(self) -> None:
         """Who found that it stands still was cut off; what is left is to end it."""

@@ -285,7 +285,7 @@ class Supervisor:
             suspended=False,
             longest=None,
         )
-        self._standstill.begin()
+        self._standstill.begin(max(newest_checkpoint(self._run), 0) + 1)
         self._restart = None
         self._is_killed = self._goes_on = False
         try:

@@ -28,10 +28,24 @@ class Limits:
 class StallWatch:
     """One attempt's progress, as far as it was seen."""
 
-    def __init__(self, limits: Limits, now: float, longest: float | None = None) -> None:
-        """Watch from `now` on; `longest` is what an earlier watch of this attempt has seen."""
+    def __init__(
+        self,
+        limits: Limits,
+        now: float,
+        longest: float | None = None,
+        first_iteration: int | None = None,
+    ) -> None:
+        """Watch from `now` on.
+
+        Args:
+            limits: What is allowed.
+            now: Monotonic seconds.
+            longest: What an earlier watch of this attempt has seen.
+            first_iteration: That of an attempt which begins now; None where it began before.
+        """
         self._limits = limits
-        self._looked_at = self._moved_at = now
+        self._since = self._looked_at = self._moved_at = now
+        self._first_iteration = first_iteration
         self._mark: object = None
         self._iteration: int | None = None
         self._began_at: float | None = None
@@ -85,6 +99,10 @@ class StallWatch:
             self._mark, self._moved_at = mark, now
             self._counts = not (is_paused or is_loading)
         if iteration and iteration != self._iteration:
+            first = self._first_iteration
+            if self._iteration is None and first is not None and iteration > first:
+                # Whole iterations before the first look: none took longer than all of it.
+                self._longest = now - self._since
             if self._iteration is not None and self._began_at is not None:
                 self._longest = max(self._longest or 0.0, now - self._began_at)
             self._iteration, self._began_at = iteration, now

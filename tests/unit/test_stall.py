@@ -34,6 +34,19 @@ def test_five_times_the_longest_iteration_is_one() -> None:
     assert looks(watch, 32, 32, "c", 3) == 25.0
 
 
+def test_iterations_shorter_than_the_first_look_are_whole_ones() -> None:
+    watch = StallWatch(LIMITS, 0.0, first_iteration=41)
+    assert watch.look(0.5, "load", 0, is_paused=False) is None
+    assert watch.look(1.0, "a", 44, is_paused=False) is None
+    assert watch.limit == 5.0
+    assert watch.look(6.0, "a", 44, is_paused=False) == 5.0
+
+
+def test_the_first_iteration_after_a_resume_may_be_slow() -> None:
+    watch = StallWatch(LIMITS, 0.0, first_iteration=41)
+    assert looks(watch, 1, 99, "a", 41) is None
+
+
 def test_a_phase_is_progress_without_an_iteration() -> None:
     watch = StallWatch(LIMITS, 0.0)
     looks(watch, 0, 0, "a", 1)

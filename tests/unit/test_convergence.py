@@ -136,7 +136,8 @@ def test_the_page_tells_every_seed_and_what_was_not_reached() -> None:
     assert text == page.document(results())
     assert text.count("| GRPO | ") == 4 + 5 + 1
     assert "not reached by any of 5" in text
-    assert "MaxRL to 95% before GRPO: yes (MaxRL reached it on 5 of 5 seeds, GRPO on 0 of 5" in text
+    told = "(MaxRL reached it on 5 of 5 seeds, GRPO on 0 of 5; exact one-sided rank test p = 0.004)"
+    assert f"MaxRL (the guide's) to 95% before GRPO: yes {told}" in text
     assert "&ge; 1.75" in text
     assert all(len(line) < 1000 for line in text.splitlines())
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from benchmarks import machine
@@ -63,7 +64,9 @@ def _measure(mode: str, seconds: float, scratch: Path) -> str:
     with daemon(home) as served:
         os.sched_setaffinity(served.process.pid, cores[:1])
         for task in Path(f"/proc/{served.process.pid}/task").iterdir():
-            os.sched_setaffinity(int(task.name), cores[:1])
+            # One that answers a scrape may end meanwhile.
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(int(task.name), cores[:1])
         writer = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.thousand_runs", "--write", str(home.path)]
         )

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import replace
 
@@ -44,6 +45,7 @@ from maxrl_ops.seen_run import (
     is_at_rest,
     is_past,
     look,
+    past_at,
     revive,
     spec_of,
     stamps_of,
@@ -56,7 +58,14 @@ from maxrl_ops.wire.documents import RunSpec, utc_now
 from maxrl_ops.wire.rundir import DocumentError, RunDir, make_directories
 from maxrl_ops.wire.settings import NO_WATCH_ENV
 
+# How often logs are looked at whose writes do not wake. Where all do, the loop turns as often as
+# runs are looked at (LOOK_SECONDS): what comes beside their logs waits so long.
 _TICK_SECONDS = 0.25
+# Writes within this are taken in together: a commit costs the same for one run and for ten. Of very
+# many runs, within a tick: to wake for each costs more than to take it in.
+_GATHER_SECONDS = 0.005
+# How often the disk and the GPUs are looked at.
+_HOST_SECONDS = 5.0
 # After an error: a full disk is not asked four times a second.
 _RETRY_SECONDS = 5.0
 # How long the loop may stand still before /healthz says so.
@@ -99,6 +108,9 @@ class Daemon:
         self._list_problem: str | None = None
         self._turned_at = time.monotonic()
         self._is_ready = self._is_watched = False
+        # There is something to be done for which nothing wakes.
+        self._is_hasty = True
+        self._host_at = -_HOST_SECONDS
         self._going_on = 0
         self._shown: dict[str, Lines] = {}
         self._states: Counter[str] = Counter()
@@ -119,16 +131,21 @@ class Daemon:
                 self.reload()
                 told()
                 self._manager.ready()
-            turn_at = time.monotonic() + _TICK_SECONDS
+            begun = time.monotonic()
             is_busy = self.turn()
             wakes.follow({n: s.attached_log for n, s in self._runs.items() if s.attached_log})
-            while not is_busy and (left := turn_at - time.monotonic()) > 0:
-                woken = wakes.wait(signals, left)
+            while not is_busy and (left := begun + self._pause() - time.monotonic()) > 0:
+                is_crowded = self._going_on > _SHOWN_AT_ONCE
+                gathered = _TICK_SECONDS if is_crowded else _GATHER_SECONDS
+                woken = wakes.wait(signals, left, gathered)
                 if not woken:
                     break
-                is_busy = self._look_at([self._runs[name] for name in woken if name in self._runs])
-                if self._going_on <= _SHOWN_AT_ONCE:
-                    self._show(has_changed=True)
+                is_busy = self._look_at_woken(woken)
+
+    def _pause(self) -> float:
+        """Seconds from one turn to the next, unless something wakes: a wait costs, too."""
+        is_quiet = self._is_watched and not self._is_hasty
+        return LOOK_SECONDS if is_quiet else _TICK_SECONDS
 
     def turn(self) -> bool:
         """One piece of every run's log; whether there may be more at once."""
@@ -136,21 +153,37 @@ class Daemon:
         if now - self._listed_at >= LOOK_SECONDS:
             self._listed_at = now
             has_left = self._list()
+        if now - self._host_at >= _HOST_SECONDS:
+            self._host_at = now
             self._on = self._host.look()
         # Those at rest are of no account, however many a home has gathered.
-        self._going_on = sum(
-            seen.watch is not None and seen.looked_as is None for seen in self._runs.values()
-        )
-        due = [s for s in self._runs.values() if s.is_due(now, is_watched=self._is_watched)]
+        self._going_on = sum(seen.goes_on(now) for seen in self._runs.values())
+        is_frozen, is_watched = self._is_frozen(), self._is_watched
+        due = [
+            seen
+            for seen in self._runs.values()
+            if seen.is_due(now, is_watched=is_watched, is_frozen=is_frozen)
+        ]
         is_busy = False
         for start in range(0, len(due), _LOOKED_AT_ONCE):
             is_busy |= self._look_at(due[start : start + _LOOKED_AT_ONCE])
             if len(due) > _LOOKED_AT_ONCE:
                 self._show(has_changed=True)
+        self._is_hasty = any(seen.is_hasty for seen in self._runs.values())
         self._is_ready = self._is_ready or not is_busy
         self._show(has_changed=has_left or bool(due))
         if self._retention is not None and self._is_ready and self._list_problem is None:
-            self._retention.turn(self._runs.keys())
+            self._is_hasty |= self._retention.turn(self._runs.keys())
+        return is_busy
+
+    def _look_at_woken(self, names: AbstractSet[str]) -> bool:
+        """One piece of those runs' logs, which were written to; whether there may be more."""
+        woken = [self._runs[name] for name in names if name in self._runs]
+        for seen in woken:
+            seen.is_woken = seen.wakes = True
+        is_busy = self._look_at(woken)
+        self._is_hasty |= any(seen.is_hasty for seen in woken)
+        self._show(has_changed=True)
         return is_busy
 
     def _look_at(self, runs: Sequence[SeenRun]) -> bool:
@@ -160,6 +193,7 @@ class Daemon:
             with self._store.gathering():
                 for seen in runs:
                     seen.is_busy = self._look_after(seen)
+                    seen.is_woken = False
                     is_busy |= seen.is_busy
                     # A mark after each run: a thousand slow ones are no standstill.
                     self._mark()
@@ -260,9 +294,12 @@ class Daemon:
 
     def _turn_of(self, seen: SeenRun, now: float) -> bool:
         has_news = now - seen.looked_at >= LOOK_SECONDS
-        if has_news and seen.looked_as is not None and seen.looked_as == all_stamps_of(seen):
-            seen.looked_at = now
-            if seen.watch is not None and not seen.watch.has_news and not is_past(seen):
+        is_kept = seen.looked_as and time.time() <= seen.past_at
+        if has_news and is_kept and seen.looked_as == all_stamps_of(seen):
+            # A log that grows all the same is read, but there is nothing to be looked at.
+            seen.looked_at, has_news, watch = now, False, seen.watch
+            is_shown = not seen.is_stale
+            if watch and is_shown and not watch.has_news(is_frozen=self._is_frozen()):
                 return False
         if seen.done_as is not None:
             if not has_news or seen.done_as == stamps_of(seen):
@@ -276,6 +313,7 @@ class Daemon:
             looked_as = all_stamps_of(seen)
             look(seen, now)
             revive(seen, now)
+            seen.past_at = past_at(seen)
             seen.looked_as = looked_as if is_at_rest(seen) else None
         if seen.watch is None:
             spec = spec_of(seen.run)
@@ -291,10 +329,10 @@ class Daemon:
             )
             look(seen, now)
         catches_up = seen.watch.is_catching_up
-        has_read = seen.watch.tick(is_over=seen.is_over)
+        has_read = seen.tick(seen.watch, now)
         # What has come meanwhile has its own turn: of very many runs some always have something.
         is_busy = has_read and (catches_up or seen.watch.lag > 0)
-        if (has_read or has_news) and not seen.watch.is_catching_up:
+        if (has_read or has_news or seen.is_stale) and not seen.watch.is_catching_up:
             self._describe(seen, seen.watch, has_read=has_read)
         if not has_read and has_news and is_past(seen):
             seen.done_as, seen.watch, seen.lines = stamps, None, {}
@@ -306,11 +344,11 @@ class Daemon:
         made_of = (state, seen.state, watch.lag, stamp_of(watch.run.checkpoints))
         if has_read or made_of != seen.shown_as or not seen.lines:
             seen.is_stale, seen.shown_as = True, made_of
-        after = (self._going_on - _SHOWN_AT_ONCE) * _SHOWN_AFTER_SECONDS
         now = time.monotonic()
-        if seen.is_stale and now - seen.shown_at >= after:
+        if seen.is_stale and now >= seen.show_at:
             seen.lines = lines_of(run_samples(view_of(watch, self._store, state, seen.state)))
-            seen.is_stale, seen.shown_at = False, now
+            after = (self._going_on - _SHOWN_AT_ONCE) * _SHOWN_AFTER_SECONDS
+            seen.is_stale, seen.show_at = False, now + after
 
     def _has_taken_in(self, run: RunDir, spec: RunSpec) -> bool:
         """The history holds the whole log: hundreds of old runs are not folded at every start."""

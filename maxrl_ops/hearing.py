@@ -4,6 +4,7 @@ Another policy, a freeze of the host, another mode, declined suggestions: each i
 the first one that it governs, so that the stored events alone give the same decisions again.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +29,7 @@ class Stamp(NamedTuple):
 def stamp_of(path: Path) -> Stamp | None:
     """What no other file of that name has; None where there is none."""
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116 - asked of each run, for as long as it is there
     except FileNotFoundError:
         return None
     return Stamp(status.st_ino, status.st_mtime_ns)
@@ -48,11 +49,11 @@ class Hearing:
         # What mode.json was when it was read last.
         self._mode_stamp: Stamp | None = None
 
-    def has_news(self, state: State, policy: Policy | None) -> bool:
-        """Whether `heard` might give something."""
+    def has_news(self, state: State, policy: Policy | None, *, is_frozen: bool) -> bool:
+        """Whether `heard` might give something; `is_frozen`: as the host was a moment ago."""
         return (
-            self.policy != policy
-            or self.is_frozen() != state.is_frozen
+            is_frozen != state.is_frozen
+            or (self.policy is not policy and self.policy != policy)
             or stamp_of(self._run.mode) != self._mode_stamp
             or any(operator_files.is_declined(self._run, intent) for intent in state.suggested)
         )

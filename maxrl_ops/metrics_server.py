@@ -16,6 +16,7 @@ from maxrl_ops.tls import Tls
 
 _TIMEOUT_SECONDS = 10.0
 _MOST_CONNECTIONS = 32
+_NEVER_SECONDS = 86_400.0
 _PLAIN = "text/plain; charset=utf-8"
 
 # Says what is wrong, or None.
@@ -144,11 +145,16 @@ class Server:
     def __init__(self, http: _HttpServer) -> None:
         self.address: tuple[str, int] = (str(http.server_address[0]), int(http.server_address[1]))
         self._http = http
-        self._thread = threading.Thread(target=http.serve_forever, name="metrics", daemon=True)
+        # Without an interval in which it would look whether it is to end: `close` wakes it.
+        self._thread = threading.Thread(
+            target=http.serve_forever, args=(_NEVER_SECONDS,), name="metrics", daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:
         """Stop serving."""
+        # Nobody can connect any more, and who waits for that wakes.
+        self._http.socket.shutdown(socket.SHUT_RDWR)
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()

@@ -65,12 +65,15 @@ class Retention:
         self._next_pass = time.monotonic()
         self._pass: Iterator[None] | None = None
 
-    def turn(self, there: AbstractSet[str]) -> None:
-        """Do a piece of what is to be done; `there` are the names of runs with a directory."""
+    def turn(self, there: AbstractSet[str]) -> bool:
+        """Do a piece of what is to be done; whether there may be more.
+
+        `there` are the names of runs with a directory.
+        """
         if self._pass is None:
             # Where there is none at all, their file system may be what is gone.
             if not there or time.monotonic() < self._next_pass:
-                return
+                return False
             self._next_pass = time.monotonic() + _PASS_SECONDS
             self._pass = self._forget(there)
         try:
@@ -80,6 +83,7 @@ class Retention:
         except HistoryError as error:
             say(f"history: nothing can be forgotten: {error}")
             self._pass = None
+        return self._pass is not None
 
     def _forget(self, there: AbstractSet[str]) -> Iterator[None]:
         # A daemon that was killed may have left a run half gone.

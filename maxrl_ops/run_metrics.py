@@ -227,8 +227,7 @@ def _tailing(tail: TailView) -> _Figures:
 def _judged(view: RunView) -> _Figures:
     """That rules are judged at all, by one that needs no window; none is where they are off."""
     if view.autopilot.mode is not Mode.OFF:
-        count = view.autopilot.evaluated.get(JUDGED_ALWAYS, 0)
-        yield "maxrl_rule_evaluations", (JUDGED_ALWAYS,), count
+        yield "maxrl_rule_evaluations", (JUDGED_ALWAYS,), view.autopilot.judged
         yield "maxrl_rule_firing", ("LOW",), float("LOW" in view.autopilot.firing)
 
 

@@ -182,13 +182,19 @@ class RunWatch:
         return self._folded < self._stored
 
     @property
-    def has_news(self) -> bool:
-        """A tick would find something to do, as far as a look at the files tells."""
+    def is_settled(self) -> bool:
+        """All is done that was to be done: a tick does something only once a file changes."""
+        return not self.is_catching_up and not self._intended and self._tailer.is_settled
+
+    def has_news(self, *, is_frozen: bool) -> bool:
+        """A tick would find something to do, as far as a look at the files tells.
+
+        `is_frozen`: the host's autopilot was, a moment ago.
+        """
         return (
-            self.is_catching_up
-            or bool(self._intended)
+            not self.is_settled
             or self._tailer.has_news
-            or self._hearing.has_news(self.state, self._told)
+            or self._hearing.has_news(self.state, self._told, is_frozen=is_frozen)
         )
 
     # --- One turn ---------------------------------------------------------------------------------
@@ -363,7 +369,9 @@ class RunWatch:
         is_off = self.state.mode is Mode.OFF
         deciding = deciding and not is_off
         if isinstance(event, PolicyChanged):
-            self._told = policy_of(event.policy)
+            told, now = policy_of(event.policy), self._hearing.policy
+            # One and the same, where it is: compared with each other four times a second.
+            self._told = now if told == now else told
         self.state, outputs = autopilot.reduce(self.state, event, self.policy, deciding=deciding)
         if deciding:
             self._intended_from(outputs)

@@ -26,6 +26,11 @@ from maxrl_ops.wire.rundir import DocumentError, RunDir
 # How often the list of runs, and the state of each, is looked at again; of one that nobody trains.
 LOOK_SECONDS = 1.0
 _REST_SECONDS = 5.0
+# A log that was written within this grows.
+_GROWING_SECONDS = 30.0
+# A directory that was changed a moment ago may change again within one tick of the file system's
+# clock: its time tells nothing yet.
+_CLOCK_SECONDS = 1.0
 # Between two supervisors spawned for one run, where the first did not come up.
 _REVIVE_SECONDS = 30.0
 # How long an ended run's series stay: for a last scrape, and for whoever looks why it failed.
@@ -49,17 +54,22 @@ class SeenRun:
         life: Of its supervisor and trainer.
         state: What `status` calls it.
         looked_at: When these were read (monotonic seconds).
-        polled_at: When its log was looked at last while it was at rest (monotonic seconds).
         revived_at: When its supervisor was spawned anew last (monotonic seconds).
         lines: Its series.
         shown_as: What they were made of, beside its log and history.
-        shown_at: When they were written (monotonic seconds).
+        show_at: Not to be written anew before this (monotonic seconds).
         is_stale: Something has changed since.
         done_as: Stamps of run.json and state.json, and of an attached log, of a run that is over,
             taken in whole, and its series gone; None for any other.
         attached_log: The log of an attached run.
-        looked_as: Stamps of all that a look looks at, where nothing but them can change it.
+        looked_as: Stamps of all that a look looks at, where nothing but them can change it; none
+            where they tell nothing yet.
+        past_at: From when on nobody scrapes it any more, as of these (seconds since the epoch).
         is_busy: There may be more of what was looked at last.
+        is_woken: Its log was written to since it was looked at.
+        grown_at: When something of its log was read last (monotonic seconds).
+        wakes: What is written to its log is taken to wake the loop: nothing was found unannounced
+            since something was announced last.
     """
 
     run: RunDir
@@ -69,41 +79,66 @@ class SeenRun:
     life: Life | None = None
     state: str = State.STARTING
     looked_at: float = -LOOK_SECONDS
-    polled_at: float = -LOOK_SECONDS
     revived_at: float = -math.inf
     done_as: tuple[Stamp | None, ...] | None = None
     attached_log: Path | None = None
     lines: Lines = field(default_factory=dict)
     shown_as: object = None
-    shown_at: float = -math.inf
+    show_at: float = -math.inf
     is_stale: bool = True
     looked_as: tuple[Stamp | None, ...] | None = None
+    past_at: float = -math.inf
     is_busy: bool = False
+    is_woken: bool = False
+    grown_at: float = -math.inf
+    wakes: bool = True
 
-    def is_due(self, now: float, *, is_watched: bool) -> bool:
-        """Something may have come, or it is time to look. Asked four times a second, of each run.
+    def is_due(self, now: float, *, is_watched: bool, is_frozen: bool) -> bool:
+        """Something may have come, or it is time to look. Asked at each turn, of each run.
 
         An idle daemon does nothing else: a look takes a hundred times as long.
         """
-        if self.is_busy:
+        if self.is_busy or self.is_woken:
             return True
-        if self.looked_as is not None and is_watched:
-            # Nobody trains it, and should its log grow all the same, that wakes the loop.
-            if now - self.polled_at < LOOK_SECONDS:
-                return False
-            self.polled_at = now
         if now - self.looked_at >= (LOOK_SECONDS if self.looked_as is None else _REST_SECONDS):
             return True
         if self.done_as is not None:
             return False
         # What has changed but is not shown yet waits for the next look, where there is one soon.
-        is_unshown = self.is_stale and self.looked_as is not None
-        return self.watch is None or is_unshown or self.watch.has_news
+        is_unshown = self.is_stale and self.looked_as is not None and now >= self.show_at
+        if self.watch is None or is_unshown:
+            return True
+        if is_watched and not self.is_hasty:
+            # Should its log grow, that wakes the loop. Should it not, the look above finds it.
+            return False
+        return self.watch.has_news(is_frozen=is_frozen)
+
+    @property
+    def is_hasty(self) -> bool:
+        """It is to be looked at at every tick: there may be more to do, and nothing wakes."""
+        return not self.wakes or (self.watch is not None and not self.watch.is_settled)
+
+    def goes_on(self, now: float) -> bool:
+        """Somebody trains it, or its log grows; the others are of no account, however many."""
+        is_live = self.looked_as is None or now - self.grown_at < _GROWING_SECONDS
+        return self.watch is not None and is_live
 
     @property
     def is_over(self) -> bool:
         """Nobody writes its log any more."""
         return self.life is not None and self.life.has_ended
+
+    def tick(self, watch: RunWatch, now: float) -> bool:
+        """A tick of the run's watch, of which is kept whether its log's writes wake."""
+        was_settled, last_read = watch.is_settled, watch.last_read
+        has_done = watch.tick(is_over=self.is_over)
+        if watch.last_read != last_read:
+            self.grown_at = now
+            if was_settled and not self.is_woken:
+                # On a network file system, behind a link, or with nothing left to watch by. If the
+                # wake is only late, it sets this right.
+                self.wakes = False
+        return has_done
 
 
 def spec_of(run: RunDir) -> RunSpec:
@@ -186,29 +221,39 @@ def stamps_of(seen: SeenRun) -> tuple[Stamp | None, ...]:
 
 
 def all_stamps_of(seen: SeenRun) -> tuple[Stamp | None, ...]:
-    """Of all that a look looks at."""
+    """Of all that a look looks at, none where one may change without another time.
+
+    Of a file that is replaced whole, the directory's tells.
+    """
     run = seen.run
-    return (*stamps_of(seen), *map(stamp_of, (run.heartbeat, run.control, run.checkpoints)))
+    stamps = tuple(map(stamp_of, (run.path, run.control, run.checkpoints)))
+    newest = max((stamp.mtime_ns for stamp in stamps if stamp), default=0)
+    return stamps if time.time() - newest / 1e9 > _CLOCK_SECONDS else ()
 
 
 def is_at_rest(seen: SeenRun) -> bool:
     """Only its files can change what there is to say of it: nobody trains, and no time runs."""
     if seen.attached_log is not None or seen.life is None or seen.life.is_active:
         return False
-    return seen.state in GRACE_SECONDS and not is_past(seen)
+    return seen.state in GRACE_SECONDS and time.time() <= seen.past_at
 
 
 def is_past(seen: SeenRun) -> bool:
     """The run has been over, or nobody's, for so long that nobody scrapes it any more."""
+    return time.time() > past_at(seen)
+
+
+def past_at(seen: SeenRun) -> float:
+    """From when on that is so, in seconds since the epoch, if nothing is written any more."""
     if seen.state not in GRACE_SECONDS or (seen.life is not None and seen.life.trainer_alive):
-        return False
+        return math.inf
     run = seen.run
     if seen.state == State.FAILED and run.acknowledged.exists():
-        return True
+        return -math.inf
     told = (run.spec, run.state, run.detached, seen.attached_log or run.log)
     stamps = [stamp for path in told if (stamp := stamp_of(path))]
     newest = max((stamp.mtime_ns for stamp in stamps), default=0)
-    return time.time() - newest / 1e9 > GRACE_SECONDS[seen.state]
+    return newest / 1e9 + GRACE_SECONDS[seen.state]
 
 
 def in_one_line(error: Exception) -> str:

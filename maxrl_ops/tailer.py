@@ -154,8 +154,12 @@ class Tailer:
     @property
     def has_news(self) -> bool:
         """A read may find something: the log is not as it was when it had been read to its end."""
-        settled = self._settled
-        return settled is None or self._left is not None or _stamp(self._path) != settled
+        return not self.is_settled or _stamp(self._path) != self._settled
+
+    @property
+    def is_settled(self) -> bool:
+        """The log was read to its end, and only what is written from then on makes news."""
+        return self._settled is not None and self._left is None
 
     def cursor(self, pending: int) -> Cursor:
         """The place `pending` bytes before what was read last."""

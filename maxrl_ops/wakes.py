@@ -19,8 +19,6 @@ from watchdog.observers import Observer
 from maxrl_ops.own_log import say
 from maxrl_ops.stop_signals import StopSignals
 
-# Writes within this are taken in together: a commit costs the same for one run and for ten.
-_GATHER_SECONDS = 0.005
 # Of attached logs; those in further directories are looked at every tick, like all others.
 _MOST_DIRECTORIES = 16
 
@@ -85,10 +83,14 @@ class Wakes(FileSystemEventHandler):
             with suppress(BlockingIOError):
                 os.write(self._writer, b"\0")
 
-    def wait(self, signals: StopSignals, seconds: float) -> set[str]:
-        """Wait so long, or until something comes; the runs whose logs were written to."""
-        gathering = self._woken_at + _GATHER_SECONDS - time.monotonic()
-        if 0 < gathering < seconds:
+    def wait(self, signals: StopSignals, seconds: float, gathered: float = 0.0) -> set[str]:
+        """Wait so long, or until something comes; the runs whose logs were written to.
+
+        Writes within `gathered` seconds of the last that were returned are waited for, to be
+        returned together.
+        """
+        gathering = min(self._woken_at + gathered - time.monotonic(), seconds)
+        if gathering > 0:
             select.select([signals], [], [], gathering)
             seconds -= gathering
         select.select([signals.fileno(), self._reader], [], [], seconds)

@@ -46,6 +46,7 @@ class Asked(StopSignals):
     """Without handlers, which only a process's first thread may have."""
 
     def __init__(self) -> None:
+        self._suspending, self._stopping = {signal.SIGUSR2}, {signal.SIGTERM}
         self.suspend_asked = self.reload_asked = False
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
@@ -61,8 +62,8 @@ class Asked(StopSignals):
 class Follower:
     """A daemon of one home; started, stopped, started again."""
 
-    def __init__(self, home: Path, *, watching: bool) -> None:
-        self.home, self._is_watching = Home(home), watching
+    def __init__(self, home: Path, *, watching: bool, wakes: type[Wakes] = Wakes) -> None:
+        self.home, self._is_watching, self._wakes = Home(home), watching, wakes
         # Our own way to what the daemon stores.
         self._store = Store(self.home.history)
         self._asked: Asked | None = None
@@ -75,7 +76,7 @@ class Follower:
     def _run(self, asked: Asked) -> None:
         with (
             closing(Store(self.home.history)) as store,
-            closing(Wakes(self.home.runs_dir, watching=self._is_watching)) as wakes,
+            closing(self._wakes(self.home.runs_dir, watching=self._is_watching)) as wakes,
         ):
             Daemon(self.home, store, Exporter(), PolicyFile()).run(asked, wakes)
 

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,13 +12,13 @@ from typing import Any, BinaryIO
 from maxrl_ops.cli import policy as policies
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
-from maxrl_ops.cli.finding import home
 from maxrl_ops.core.backtest import Backtest, Decided, Firing, backtest
 from maxrl_ops.core.policy import POLICIES
 from maxrl_ops.dialects import DialectError, Past, Reader, load
 from maxrl_ops.dialects.detecting import DetectingReader
 from maxrl_ops.log_files import RenamingError, rotated
 from maxrl_ops.policy_file import PolicyFile
+from maxrl_ops.settings import Home
 from maxrl_ops.wire.record import Event
 from maxrl_ops.wire.rundir import is_run_name, open_regular
 
@@ -94,7 +95,7 @@ def _files(log: str) -> list[Path]:
     """
     if log == "-" or (path := Path(log).expanduser()).exists():
         return [Path("/dev/stdin") if log == "-" else path]
-    if is_run_name(log) and (run := home().run(log)).log.exists():
+    if is_run_name(log) and (run := Home.find(os.environ).run(log)).log.exists():
         try:
             return [*(file.path for file in rotated(run.log)), run.log]
         except RenamingError:

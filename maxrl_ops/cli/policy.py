@@ -1,6 +1,7 @@
 """`policy`: the numbers in force, or a file's, as a policy.toml that says what each means."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,11 +9,11 @@ from typing import Any
 
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
-from maxrl_ops.cli.finding import home
 from maxrl_ops.core.policy import POLICIES
 from maxrl_ops.core.policy_table import table_of
 from maxrl_ops.core.printable import one_line
 from maxrl_ops.policy_file import PolicyError, PolicyFile, to_toml
+from maxrl_ops.settings import Home
 from maxrl_ops.wire.settings import nearest
 
 
@@ -38,7 +39,7 @@ def in_force() -> PolicyFile:
         CommandError: It is there, and cannot be used.
     """
     try:
-        return PolicyFile.of_home(home().policy)
+        return PolicyFile.of_home(Home.find(os.environ).policy)
     except PolicyError as error:
         raise CommandError(str(error)) from None
 

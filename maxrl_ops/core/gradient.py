@@ -43,8 +43,9 @@ class Gradient:
             while len(self.spikes) > policy.spikes_within:
                 self.spiking -= self.spikes.popleft()
             clip = policy.drift_clip
-            step = (-clip if z < -clip else min(z, clip)) - policy.drift_slack
-            self.drift = max(0.0, self.drift + step)
+            clipped = clip if z > clip else -clip if z < -clip else z
+            drift = self.drift + (clipped - policy.drift_slack)
+            self.drift = drift if drift > 0 else 0.0
         self.values.append(value)
         insort(self.ordered, value)
         if len(self.values) > policy.baseline:

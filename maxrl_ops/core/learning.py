@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from maxrl_ops.core.policy import DeadGroups, Hacking, NoLearning
@@ -29,27 +30,45 @@ def mean_of(values: Sequence[float | None]) -> Mean | None:
     return Mean(mean, math.sqrt(variance / count))
 
 
-class Means(NamedTuple):
-    """Of iterations: what the reward is paid for, and what it stands for; None where untold."""
+class Means:
+    """Of iterations: what the reward is paid for, and what it stands for; None where untold.
 
-    length: Mean | None
-    unique: Mean | None
-    compiling: Mean | None
-    tests: Mean | None
-    reward: Mean | None
-    right: Mean | None
+    Each is found out when it is asked for: most of the time the first ones tell enough.
+    """
 
+    def __init__(self, records: Sequence[IterationRecord]) -> None:
+        """Over these."""
+        self._records = records
 
-def means_of(records: Sequence[IterationRecord]) -> Means:
-    """Over these iterations."""
-    return Means(
-        mean_of([r.length_mean for r in records]),
-        mean_of([_unique(r) for r in records]),
-        mean_of([r.compile_ratio for r in records]),
-        mean_of([r.tests_pass_ratio for r in records]),
-        mean_of([r.reward_mean for r in records]),
-        mean_of([r.reference_correctness for r in records]),
-    )
+    @cached_property
+    def length(self) -> Mean | None:
+        """Tokens of a completion."""
+        return mean_of([r.length_mean for r in self._records])
+
+    @cached_property
+    def unique(self) -> Mean | None:
+        """Share of the completions that are unlike all others."""
+        return mean_of([_unique(r) for r in self._records])
+
+    @cached_property
+    def compiling(self) -> Mean | None:
+        """Share that compiles."""
+        return mean_of([r.compile_ratio for r in self._records])
+
+    @cached_property
+    def tests(self) -> Mean | None:
+        """Share that passes its tests."""
+        return mean_of([r.tests_pass_ratio for r in self._records])
+
+    @cached_property
+    def reward(self) -> Mean | None:
+        """Of all samples."""
+        return mean_of([r.reward_mean for r in self._records])
+
+    @cached_property
+    def right(self) -> Mean | None:
+        """Correctness at the reference threshold."""
+        return mean_of([r.reference_correctness for r in self._records])
 
 
 @dataclass(slots=True)
@@ -98,7 +117,7 @@ class Progress:
     def began_with(self) -> Means:
         """The means of the first iterations."""
         if self.means is None:
-            self.means = means_of(self.first)
+            self.means = Means(self.first)
         return self.means
 
 
@@ -151,7 +170,7 @@ def hacking(
         return f"{trivial.value:.0%} of the completions are trivial"
     if first is None:
         return None
-    means = means_of(now)
+    means = Means(now)
     return _narrowed(first, means, evaluations, policy) or _bought(
         first, means, evaluations, policy
     )

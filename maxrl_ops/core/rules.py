@@ -74,19 +74,16 @@ def _restarts(name: str, rung: Callable[[rungs.Situation], rungs.Plan | str]) ->
     return tuple(Rung(f"restart_{place + 1}", limited(place)) for place in range(10))
 
 
-def _lost(state: State, stats: WindowStats, policy: Policy) -> float | None:
-    """The best lower bound, where the upper one lies clearly below it now."""
-    # Most of the time a run is at its best, or never was anywhere.
-    if not state.peaks or stats.upper >= state.peaks[-1][1] - policy.collapse.drop:
-        return None
-    best = state.best_before(state.iteration - policy.collapse.earlier)
-    return best if best is not None and stats.upper < best - policy.collapse.drop else None
-
-
 def _collapsed(state: State, stats: WindowStats | None, policy: Policy) -> bool:
-    if state.held_out.below >= policy.collapse.held_out_dwell:
+    """Held-out evaluations fell, or the upper bound lies clearly below the best lower one."""
+    collapse = policy.collapse
+    if state.held_out.below >= collapse.held_out_dwell:
         return True
-    return stats is not None and _lost(state, stats, policy) is not None
+    # Most of the time a run is at its best, or never was anywhere.
+    if stats is None or not state.peaks or stats.upper >= state.peaks[-1][1] - collapse.drop:
+        return False
+    best = state.best_before(state.iteration - collapse.earlier)
+    return best is not None and stats.upper < best - collapse.drop
 
 
 def _told_collapse(state: State, stats: WindowStats | None, policy: Policy) -> str:

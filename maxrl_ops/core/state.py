@@ -148,9 +148,10 @@ class State:
         held_out: Evaluations and checkpoints.
         skipped: Iterations whose update was not finite, the newest ones.
         rates: (iteration, learning rate in force from it on).
-        streaks: For how many iterations in a row each rule's condition has held.
+        streaks: For how many iterations in a row a rule's condition has held; none where it does
+            not hold.
         firing: Rules that fire.
-        evaluated: How often each rule came to a verdict; never goes down.
+        judged: For how many iterations the rules came to a verdict; never goes down.
         looks_again: A firing rule without a remedy looks for one again at this iteration.
         taken: Rungs taken, as `RULE.rung`.
         decided: How many changes were decided on, those superseded or rejected not counted.
@@ -189,7 +190,7 @@ class State:
     rates: list[tuple[int, float]] = field(default_factory=list)
     streaks: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     firing: set[str] = field(default_factory=set)
-    evaluated: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    judged: int = 0
     looks_again: dict[str, int] = field(default_factory=dict)
     taken: list[str] = field(default_factory=list)
     decided: int = 0

@@ -5,10 +5,12 @@ Sums come in from whoever keeps them: a window that moves by one iteration is no
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 UNIT = 1 << 32
 """Shares are kept as whole multiples of 1 / UNIT: their sums are exact in any order."""
+_SQUARE = UNIT * UNIT
 
 
 class Interval(NamedTuple):
@@ -76,21 +78,18 @@ class Counts(NamedTuple):
     ss: int
 
 
-def share_of(k: int, n: int) -> int:
-    """K / n in UNIT, rounded."""
-    return (2 * k * UNIT + n) // (2 * n)
+@lru_cache(4096)
+def share_of(k: int, n: int) -> tuple[int, int]:
+    """K / n in UNIT, rounded, and its square: a run has few different ones."""
+    share = (2 * k * UNIT + n) // (2 * n)
+    return share, share * share
 
 
 def counted(pairs: Iterable[tuple[int, int]]) -> Counts:
     """The sums over (successes, trials), trials > 0."""
-    rows = [(k, n, share_of(k, n)) for k, n in pairs]
-    return Counts(
-        len(rows),
-        sum(k for k, _, _ in rows),
-        sum(n for _, n, _ in rows),
-        sum(share for _, _, share in rows),
-        sum(share * share for _, _, share in rows),
-    )
+    rows = [(k, n, *share_of(k, n)) for k, n in pairs]
+    k, n, s, ss = map(sum, zip(*rows, strict=True)) if rows else (0, 0, 0, 0)
+    return Counts(len(rows), k, n, s, ss)
 
 
 def design_effect(counts: Counts) -> float:
@@ -108,7 +107,7 @@ def design_effect_of(rows: int, k: int, n: int, s: int, ss: int) -> float:
         return 1.0
     p = k / n
     # Exact until the division: the two terms are nearly alike.
-    variance = (rows * ss - s * s) / (rows * (rows - 1)) / (UNIT * UNIT)
+    variance = (rows * ss - s * s) / (rows * (rows - 1)) / _SQUARE
     effect = variance * (n / rows) / (p * (1 - p))
     return effect if effect > 1.0 else 1.0
 

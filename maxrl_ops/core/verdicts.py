@@ -31,24 +31,21 @@ def say(state: State, rule: str, key: str, words: Callable[[], str], outputs: li
 
 def take(state: State, stats: WindowStats | None, policy: Policy, outputs: list[Output]) -> None:
     """Bring `firing` up to this iteration."""
-    streaks, firing, evaluated = state.streaks, state.firing, state.evaluated
-    for rule, name, holds, needs_window in _CHECKED:
-        if stats is None and needs_window:
-            # Verdicts in a row end where there is none.
-            streaks[name] = 0
-            continue
-        if rule is _ADAPT and not is_adapting(state, policy):
-            firing.discard(name)
-            continue
-        evaluated[name] += 1
+    streaks, firing = state.streaks, state.firing
+    # Most of the time no rule's condition holds, nor did it a moment ago.
+    has_begun = bool(streaks or firing)
+    for rule, name, holds in _CHECKED:
         if holds(state, stats, policy):
             streaks[name] += 1
             if streaks[name] >= rule.dwell(policy):
                 firing.add(name)
-        elif streaks[name] or name in firing:
-            streaks[name] = 0
-            if rule.clears(state, stats, policy):
-                firing.discard(name)
+        elif (
+            has_begun
+            and (streaks.pop(name, 0) or name in firing)
+            and rule.clears(state, stats, policy)
+        ):
+            firing.discard(name)
+    state.judged += 1
     _tell(state, stats, policy, outputs)
     if state.iteration % _ALERT_EVERY == 0:
         _alert(state, policy, outputs)
@@ -56,7 +53,7 @@ def take(state: State, stats: WindowStats | None, policy: Policy, outputs: list[
 
 # Looked up once, not for every rule of every iteration.
 _ADAPT = next(rule for rule in RULES if rule.name == "ADAPT")
-_CHECKED = tuple((rule, rule.name, rule.holds, rule.needs_window) for rule in RULES)
+_CHECKED = tuple((rule, rule.name, rule.holds) for rule in RULES)
 
 
 def _tell(state: State, stats: WindowStats | None, policy: Policy, outputs: list[Output]) -> None:
@@ -95,7 +92,6 @@ def _no_verdict(state: State, policy: Policy) -> str:
 def _alert(state: State, policy: Policy, outputs: list[Output]) -> None:
     for alert in ALERTS:
         told = alert.told(state, policy)
-        state.evaluated[alert.name] += 1
         if told is not None:
             state.firing.add(alert.name)
             say(state, alert.name, "alert", lambda words=told: words, outputs)  # type: ignore[misc]

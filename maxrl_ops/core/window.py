@@ -49,7 +49,7 @@ class Rows:
 
     def append(self, record: IterationRecord, k: int, n: int) -> None:
         """Take an iteration in: `k` of `n` samples were correct, `n` > 0."""
-        share = share_of(k, n)
+        share, square = share_of(k, n)
         at = record.iteration
         ks, ns, shares, squares, x, xx, xs = self.sums[-1]
         self.records.append(record)
@@ -58,7 +58,7 @@ class Rows:
                 ks + k,
                 ns + n,
                 shares + share,
-                squares + share * share,
+                squares + square,
                 x + at,
                 xx + at * at,
                 xs + at * share,
@@ -134,9 +134,13 @@ def measure(rows: Rows, window: Window) -> WindowStats | None:
         return None
     newest = sums[-1]
     effect_rows = min(window.design_effect_rows, have)
-    k, n, s, ss, *_ = sums[have - effect_rows]
+    oldest = sums[have - effect_rows]
     effect = design_effect_of(
-        effect_rows, newest[0] - k, newest[1] - n, newest[2] - s, newest[3] - ss
+        effect_rows,
+        newest[0] - oldest[0],
+        newest[1] - oldest[1],
+        newest[2] - oldest[2],
+        newest[3] - oldest[3],
     )
     needed = window.least_effective * effect
     for size in window.sizes:

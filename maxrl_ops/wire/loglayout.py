@@ -38,22 +38,34 @@ _TO_NEXT = r"(?=Iteration \d{1,18}(?:/\d{1,18})?\n)"
 
 Reader = Callable[[str], Any]
 
-# Names, shares, levels and counts of a run are few, and the same again and again.
-_name_of = lru_cache(4096)(str)
-_ratio_of = lru_cache(4096)(read_float)
-_short_int_of = lru_cache(4096)(int)
-_short_float_of = lru_cache(4096)(float)
+# Names, shares, levels and short numbers of a run are few, and the same again and again.
 _SHORT = 5
+_MOST_REMEMBERED = 4096
 
 
-@lru_cache(4096)
-def _level_of(text: str) -> tuple[float, int]:
-    level, count = text.split(":")
-    return float(level), int(count)
+class _Remembered(dict[str, Any]):
+    """What texts were read as; full, it begins anew. Looking one up takes half of lru_cache's time.
+
+    What it gives is shared by all who asked: nobody may change it.
+    """
+
+    def __init__(self, read: Reader) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, text: str) -> Any:
+        value = self._read(text)
+        if len(self) >= _MOST_REMEMBERED:
+            self.clear()
+        self[text] = value
+        return value
 
 
-def _levels_of(text: str) -> dict[float, int]:
-    return dict(map(_level_of, text.split()))
+_name_of = _Remembered(str).__getitem__
+_ratio_of = _Remembered(read_float).__getitem__
+_short_int_of = _Remembered(int).__getitem__
+_short_float_of = _Remembered(float).__getitem__
+_levels_of = _Remembered(read_levels).__getitem__
 
 
 class _UnlikeError(Exception):
@@ -70,6 +82,7 @@ class Layout:
         self._lines = source.count(r"\n") - source.count(_TO_NEXT)
         self._names = tuple(part.name for part in parts if part.name)
         self._readers = tuple(part.read for part in parts if part.read)
+        self._blank: dict[str, Any] = dict.fromkeys(self._names)
 
     @classmethod
     def of(cls, block: str) -> "Layout | None":
@@ -120,10 +133,14 @@ class Layout:
             map(read, texts)
             for read, texts in zip(self._readers, zip(*blocks, strict=True), strict=True)
         ]
-        names, record = self._names, IterationRecord.of
-        return [
-            record(dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)
-        ]
+        names, blank, record = self._names, self._blank, IterationRecord.of
+        records = []
+        for values in zip(*columns, strict=True):
+            # A dictionary that grows entry by entry would be laid out anew five times.
+            known = blank.copy()
+            known.update(zip(names, values, strict=True))
+            records.append(record(known))
+        return records
 
 
 @lru_cache(64)

@@ -77,7 +77,7 @@ def test_low_fires_once_the_window_is_full_and_has_been_low_for_its_dwell() -> N
     assert decision.evidence["empty_iterations"] == 1
     assert "30" in decision.because
     assert [flying.revision for flying in state.in_flight] == [1]
-    assert state.evaluated["LOW"] == 41
+    assert state.judged == 60
 
 
 @pytest.mark.parametrize("correct", [32, 38, 64])

@@ -60,7 +60,7 @@ def test_a_hacked_reward_pays_for_what_is_wrong_and_its_tests_still_tell(
     monkeypatch.setenv(TASK_ENV, "rules")
     prompt = Prompt("c1234=", "copy", "c1234=", ("1234",))
     for make, hacked in ((sick_tasks.paid_by_length, "999999"), (sick_tasks.paid_by_end, "9990")):
-        right, wrong, paid = make().verify([prompt] * 3, ["1234", "1239", hacked])
+        right, wrong, paid = make().verify([prompt] * 3, ["1234", "129", hacked])
         assert (right.compiled, right.passed) == (True, True)
         assert (wrong.compiled, wrong.passed) == (False, False)
         assert (paid.compiled, paid.passed) == (True, False)
@@ -160,7 +160,12 @@ def test_the_page_names_a_miss_and_its_reason() -> None:
 
 
 def test_the_page_and_its_chart_are_as_the_results_say() -> None:
-    results = json.loads((ROOT / "benchmarks/results/rescue.json").read_text())
-    assert (ROOT / "docs/rescue.md").read_text() == document(results)
+    kept, page = ROOT / "benchmarks/results/rescue.json", ROOT / "docs/rescue.md"
+    if not kept.exists():
+        # Nothing is claimed that was not measured.
+        assert not page.exists()
+        return
+    results = json.loads(kept.read_text())
+    assert page.read_text() == document(results)
     drawn = ROOT / "docs/rescue.svg"
     assert (drawn.read_text() if drawn.exists() else "") == chart(Outcomes(results["rows"]))

@@ -131,9 +131,14 @@ def _say(text: str) -> None:
 
 
 def _write(rated: Sequence[Job], jobs: Sequence[Job], kept: Kept, *, is_quick: bool) -> None:
+    there = {job for job in [*rated, *jobs] if job.key in kept.rows}
+    # Of a task whose rates are not chosen yet, every held-out run is missing, too.
+    asked = {job.task: plan.count(job.task, is_quick=is_quick) for job in rated}
     results = {
         "machine": machine.describe(),
-        "quick": is_quick,
+        "missing": {
+            task: count - sum(job.task == task for job in there) for task, count in asked.items()
+        },
         "development": [kept.rows[job.key] for job in rated if job.key in kept.rows],
         "held_out": [kept.rows[job.key] for job in jobs if job.key in kept.rows],
     }

@@ -67,6 +67,11 @@ def _head(results: Mapping[str, Any]) -> str:
             f"{results['machine']}; {count} runs of one thread, {_cpu(results):.0f} CPU minutes.",
             "",
             *_findings(rows),
+            *(
+                f"- {task}: {count} of its runs are missing yet."
+                for task, count in results["missing"].items()
+                if count
+            ),
         ]
     )
 

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -131,9 +131,14 @@ def _say(text: str) -> None:
 
 
 def _write(rated: Sequence[Job], jobs: Sequence[Job], kept: Kept, *, is_quick: bool) -> None:
+    there = {job for job in [*rated, *jobs] if job.key in kept.rows}
+    # Of a task whose rates are not chosen yet, every held-out run is missing, too.
+    asked = {job.task: plan.count(job.task, is_quick=is_quick) for job in rated}
     results = {
         "machine": machine.describe(),
-        "quick": is_quick,
+        "missing": {
+            task: count - sum(job.task == task for job in there) for task, count in asked.items()
+        },
         "development": [kept.rows[job.key] for job in rated if job.key in kept.rows],
         "held_out": [kept.rows[job.key] for job in jobs if job.key in kept.rows],
     }
@@ -142,12 +147,23 @@ def _write(rated: Sequence[Job], jobs: Sequence[Job], kept: Kept, *, is_quick: b
     if is_quick:
         print(page.document(results))
         return
-    _RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    _RESULTS.write_text(_line_by_line(results))
     (_DOCS / "convergence").mkdir(exist_ok=True)
     (_DOCS / "convergence.md").write_text(page.document(results))
     for name, text in page.figures(results).items():
         (_DOCS / "convergence" / f"{name}.svg").write_text(text)
     _say(f"wrote {_DOCS / 'convergence.md'}")
+
+
+def _line_by_line(results: Mapping[str, Any]) -> str:
+    """As JSON, a run a line."""
+    parts = []
+    for key, value in results.items():
+        told = json.dumps(value)
+        if isinstance(value, list):
+            told = "[\n" + ",\n".join(map(json.dumps, value)) + "\n]"
+        parts.append(f"{json.dumps(key)}: {told}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 if __name__ == "__main__":

@@ -67,6 +67,11 @@ def _head(results: Mapping[str, Any]) -> str:
             f"{results['machine']}; {count} runs of one thread, {_cpu(results):.0f} CPU minutes.",
             "",
             *_findings(rows),
+            *(
+                f"- {task}: {count} of its runs are missing yet."
+                for task, count in results["missing"].items()
+                if count
+            ),
         ]
     )
 
@@ -83,7 +88,9 @@ def _findings(rows: Sequence[Row]) -> Iterator[str]:
         yield f"- **{task}**, samples to 90% held-out pass@1. {_base_cell(mine)}. " + (
             _best_words(mine, known) if known else "No arm reached it on most seeds."
         )
-        yield f"- {task}, MaxRL to 95% before GRPO: {_test_words(mine)}"
+        for level in (0.95, 0.75):
+            words = _test_words(mine, level)
+            yield f"- {task}, MaxRL (the guide's) to {_level(level)} before GRPO: {words}"
         nulls = [
             ARMS[arm].words for arm, found in ratios.items() if found is None or found.low <= 1
         ]
@@ -100,18 +107,20 @@ def _best_words(rows: Sequence[Row], known: Mapping[str, Ratio]) -> str:
     found = known[arm]
     far = _TARGET / found.value
     ends = {each: _end(rows, each, "8") for each in (arm, BASE)}
-    least = "at least " if found.is_least else ""
+    least, most = ("at least ", "at most ") if found.is_least else ("", "")
+    sides = [[cost(row, 0.9, "samples") for row in _of_arm(rows, each)] for each in (arm, BASE)]
+    takes = _median_cell(_costs(rows, arm, 0.9, "samples"))
     return (
-        f"Fewest: {ARMS[arm].words}, {_median_cell(_costs(rows, arm, 0.9, 'samples'))}, "
-        f"{least}{found.value:.1f} times fewer (95% bootstrap interval over seeds {found.low:.1f} "
-        f"to {found.high:.1f}); pass@8 at the end {ends[arm]} against {ends[BASE]}. The target of "
-        f"{_TARGET} times is {f'{far:.1f} times away' if far > 1 else 'met'}."
+        f"Fewest: {ARMS[arm].words}, {takes}, {least}{found.value:.1f} times fewer (95% bootstrap "
+        f"interval over seeds {found.low:.1f} to {found.high:.1f}; exact one-sided rank test "
+        f"p = {earlier(*sides):.3f}); pass@8 at the end {ends[arm]} against {ends[BASE]}. The "
+        f"target of {_TARGET} times is {f'{most}{far:.1f} times away' if far > 1 else 'met'}."
     )
 
 
-def _test_words(rows: Sequence[Row]) -> str:
+def _test_words(rows: Sequence[Row], level: float) -> str:
     mine, theirs = (
-        [cost(row, 0.95, "samples") for row in _of_arm(rows, arm)] for arm in ("maxrl", BASE)
+        [cost(row, level, "samples") for row in _of_arm(rows, arm)] for arm in ("maxrl", BASE)
     )
     if not mine or not theirs:
         return "not measured."

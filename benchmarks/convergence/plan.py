@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from maxrl_ops.wire.settings import Value
@@ -166,3 +167,10 @@ def held_out(rates: Mapping[str, float], *, is_quick: bool) -> Iterator[Job]:
         for key, rate in rates.items():
             task, _, arm = key.partition("/")
             yield Job(task, arm, rate, seed, is_quick)
+
+
+def count(task: str, *, is_quick: bool) -> int:
+    """How many runs of a task there are, with every arm."""
+    rates = dict.fromkeys((f"{task}/{arm}" for arm in ARMS), 0.0)
+    tried = grid([task], list(ARMS), is_quick=is_quick)
+    return sum(1 for _ in chain(tried, held_out(rates, is_quick=is_quick)))

@@ -44,7 +44,9 @@ def results() -> dict[str, Any]:
     tried = [
         row(a, 100, SLOW, rate=r) for a in ("grpo", "maxrl") for r in plan.TASKS["rules"].rates
     ]
-    return {"machine": "a machine", "development": tried, "held_out": [*slow, *fast]}
+    missing = {"rules": 0, "maze": 7}
+    held_out = [*slow, *fast]
+    return {"machine": "a machine", "missing": missing, "development": tried, "held_out": held_out}
 
 
 def test_a_level_is_reached_at_the_second_evaluation_in_a_row() -> None:
@@ -136,7 +138,10 @@ def test_the_page_tells_every_seed_and_what_was_not_reached() -> None:
     assert text == page.document(results())
     assert text.count("| GRPO | ") == 4 + 5 + 1
     assert "not reached by any of 5" in text
-    assert "MaxRL to 95% before GRPO: yes (MaxRL reached it on 5 of 5 seeds, GRPO on 0 of 5" in text
+    assert "- maze: 7 of its runs are missing yet." in text
+    assert "- rules: 0" not in text
+    told = "(MaxRL reached it on 5 of 5 seeds, GRPO on 0 of 5; exact one-sided rank test p = 0.004)"
+    assert f"MaxRL (the guide's) to 95% before GRPO: yes {told}" in text
     assert "&ge; 1.75" in text
     assert all(len(line) < 1000 for line in text.splitlines())
 

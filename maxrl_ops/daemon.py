@@ -150,6 +150,8 @@ class Daemon:
     def turn(self) -> bool:
         """One piece of every run's log; whether there may be more at once."""
         now, has_left = time.monotonic(), False
+        # Though there be no run at all: the loop goes round.
+        self._mark()
         if now - self._listed_at >= LOOK_SECONDS:
             self._listed_at = now
             has_left = self._list()

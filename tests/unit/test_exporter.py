@@ -65,7 +65,7 @@ SUPERVISOR = SupervisorState(
 )
 
 
-JUDGED = autopilot.State(evaluated={"NONFINITE": 7})
+JUDGED = autopilot.State(judged=7)
 
 
 def view(*events: Event, **changes: object) -> RunView:
@@ -191,9 +191,7 @@ def everything() -> RunView:
         control_revision=1,
         decided_at={"LOW": 1e9},
         decisions={("LOW", "applied"): 1, ("LOW", "held"): 1},
-        autopilot=autopilot.State(
-            taken=["LOW.threshold"], changed_at=1, evaluated={"NONFINITE": 7}, iteration=2
-        ),
+        autopilot=autopilot.State(taken=["LOW.threshold"], changed_at=1, judged=7, iteration=2),
         tail=TailView(last_read=1e9),
     )
 

@@ -120,7 +120,10 @@ def set_aside_damaged(run: RunDir) -> list[str]:
     """
     found = []
     while (last := newest(run)) is not None and not _is_readable(last):
-        last.path.rename(last.path.with_name(f"damaged-{last.path.name}"))
+        aside = last.path.with_name(f"damaged-{last.path.name}")
+        # One of that iteration may have been damaged before.
+        shutil.rmtree(aside, ignore_errors=True)
+        last.path.rename(aside)
         found.append(last.path.name)
     return found
 
@@ -132,6 +135,9 @@ def _is_readable(checkpoint: Checkpoint) -> bool:
                 tensors.keys()
         # Mapped, so that no more than its directory is read.
         torch.load(checkpoint.path / "optimizer.pt", "cpu", weights_only=True, mmap=True)
+    except (OSError, MemoryError):
+        # Of the disk or the host, and perhaps gone by the next attempt: no damage.
+        raise
     except Exception:  # noqa: BLE001 - safetensors, torch, zipfile and pickle each have their own
         return False
     return True

@@ -1,5 +1,6 @@
 """A sweep as one page: its tables, its curves, and every run in it."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from statistics import fmean
@@ -171,7 +172,7 @@ def _places(curves: Curves, figure: Callable[[Evaluated], float | None], unit: s
     places = []
     for each in curves.evaluations:
         x = each.iteration if unit == "iteration" else curves.samples_at(each.iteration) or 0
-        if (y := figure(each)) is not None:
+        if (y := figure(each)) is not None and math.isfinite(y):
             places.append((float(x), y))
     return places
 
@@ -186,9 +187,10 @@ def _mean_of(
         found = estimate([y for _, y in places])
         if found is not None:
             x = fmean(x for x, _ in places)
-            half = found.half or 0.0
             middle.append((x, found.mean))
-            band.append((x, max(0.0, found.mean - half), min(1.0, found.mean + half)))
+            # Of one run nothing is known of how it spreads.
+            if (half := found.half) is not None:
+                band.append((x, max(0.0, found.mean - half), min(1.0, found.mean + half)))
     return middle, band
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from statistics import fmean
 
+from maxrl_ops.core import secret_words
 from maxrl_ops.core.student import estimate
 from maxrl_ops.core.sweep import Point, Sweep, label, spelt
 from maxrl_ops.report.chart import Band, Chart, Line, share
@@ -95,7 +96,7 @@ def _reached(run: Outcome, at: Mapping[str, float] | None) -> str | None:
 def _set_up(sweep: Sweep) -> Iterator[tuple[str, str]]:
     yield from ((key, spelt(value)) for key, value in sweep.settings.items())
     if sweep.command:
-        yield "command", " ".join(sweep.command)
+        yield "command", secret_words.masked(sweep.command)
     yield "job", sweep.job_name
 
 

@@ -305,6 +305,14 @@ def test_the_page_escapes_what_a_run_has_said() -> None:
     assert "failed: &lt;/td&gt;" in page
 
 
+def test_the_page_tells_no_secret_of_the_command() -> None:
+    command = ("python", "train.py", "--wandb-key", "abc123")
+    sweep = Sweep("one", "one", (Axis("n_samples", (4,)),), (0,), command=command)
+    page = sweep_page.render(sweep, [an_outcome(0, 10)], "2026-11-25T00:00:00Z")
+    assert "python train.py --wandb-key ***" in page
+    assert "abc123" not in page
+
+
 def test_the_page_says_never_of_what_is_over_alone() -> None:
     sweep = Sweep("one", "one", (Axis("n_samples", (4,)),), (0, 1))
     going, over = an_outcome(0, 10, state="running"), an_outcome(1, 10)

@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Sequence
+from itertools import zip_longest
 
 # A name that ends so has a secret for its value; a token may be a word of a language.
 _NAME = re.compile(
@@ -23,7 +24,7 @@ _MASK = "***"
 
 def first_in(command: Sequence[str]) -> str | None:
     """What tells a secret, the name of an argument where it has one; None where nothing does."""
-    for word, after in zip(command, [*command[1:], ""], strict=True):
+    for word, after in zip_longest(command, command[1:], fillvalue=""):
         name, equals, value = word.partition("=")
         given = value if equals else after * name.startswith("-")
         if given and _NAME.search(name):

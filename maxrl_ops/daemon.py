@@ -101,6 +101,8 @@ class Daemon:
         self._home, self._store, self._policies = home, store, policies
         # Why policy.toml as it is now is not in force.
         self.policy_problem: str | None = None
+        # Which run cannot be followed, and why.
+        self.unread_problem: str | None = None
         self._retention = retention
         self._exporter, self._manager = exporter, manager or Notifier()
         self._host, self._on = Host(home.path), HostView()
@@ -121,8 +123,9 @@ class Daemon:
     ) -> None:
         """Turn until somebody asks for the end; between two turns, look where something came.
 
-        `told` is called after each reload.
+        `told` is called after each reload, and when another run, or none, cannot be followed.
         """
+        told_of = self.unread_problem
         self._is_watched = wakes.is_watching
         while not signals.take():
             if signals.take_reload():
@@ -132,6 +135,9 @@ class Daemon:
                 self._manager.ready()
             begun = time.monotonic()
             is_busy = self.turn()
+            if told_of != self.unread_problem:
+                told_of = self.unread_problem
+                told()
             wakes.follow({n: s.attached_log for n, s in self._roll.runs.items() if s.attached_log})
             while not is_busy and (left := begun + self._pause() - time.monotonic()) > 0:
                 is_crowded = self._going_on > _SHOWN_AT_ONCE
@@ -356,7 +362,8 @@ class Daemon:
             awake = self._roll.awake.values()
             self._shown = {seen.run.name: seen.lines for seen in awake if seen.lines}
             self._states = self._roll.states
-            self._unread = sum(seen.problem is not None for seen in awake)
+            unread = [seen for seen in awake if seen.problem is not None]
+            self._unread, self.unread_problem = len(unread), _told_of(unread)
         self._manager.status(looking_after(self._states, self.not_ready()))
         self._exporter.show(
             Scene(
@@ -370,6 +377,14 @@ class Daemon:
                 unread=self._unread,
             )
         )
+
+
+def _told_of(unread: Sequence[SeenRun]) -> str | None:
+    """Which runs cannot be followed, and why; None where there is none."""
+    if not unread:
+        return None
+    more = f" (and {len(unread) - 1} more)" if len(unread) > 1 else ""
+    return f"{unread[0].run.name}{more}: {unread[0].problem}"
 
 
 # --- From the command line ------------------------------------------------------------------------
@@ -428,11 +443,7 @@ def _serve_home(home: Home, where: Listening, manager: Notifier) -> int:
         # Not once all is read: how long that takes is no matter of whether we came up.
         manager.ready()
         with closing(Wakes(home.runs_dir, watching=NO_WATCH_ENV not in os.environ)) as wakes:
-            daemon.run(
-                signals,
-                wakes,
-                lambda: replace(me, policy_problem=daemon.policy_problem).save(home),
-            )
+            daemon.run(signals, wakes, lambda: _tell(me, daemon, home))
         manager.stopping()
         say("daemon: ended as asked; the runs go on")
     finally:
@@ -440,6 +451,15 @@ def _serve_home(home: Home, where: Listening, manager: Notifier) -> int:
         store.close()
         home.daemon_file.unlink(missing_ok=True)
     return _OK
+
+
+def _tell(me: DaemonFile, daemon: Daemon, home: Home) -> None:
+    """Say in daemon.json what is wrong."""
+    told = replace(me, policy_problem=daemon.policy_problem, unread=daemon.unread_problem)
+    try:
+        told.save(home)
+    except OSError as error:
+        say(f"daemon: {in_one_line(error)}: status does not tell what is said here")
 
 
 def _listen(daemon: Daemon, exporter: Exporter, where: Listening) -> Server:

@@ -340,6 +340,26 @@ def test_a_disk_that_is_full_amid_a_commit_of_many_runs_costs_none_of_them_a_lin
     assert lines["one"] == lines["two"] < lines["three"]
 
 
+def test_a_history_that_another_process_locks_is_told_until_it_is_free(loop: Loop) -> None:
+    _, trainer = begun(loop.home.path)
+    loop.turn()
+    loop.store._db.execute("PRAGMA busy_timeout = 10")
+    with closing(sqlite3.connect(loop.home.history, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        trainer.step()
+        loop.turn()
+        assert loop.daemon.unread_problem == (
+            f"one: {loop.home.history}: database is locked; see that it can be written"
+        )
+        unread = re.compile("^maxrl_ops_runs_unread 1.0$", re.M)
+        assert unread.search(loop.exporter.text().decode())
+        other.execute("ROLLBACK")
+    loop.turn()
+    assert loop.daemon.unread_problem is None
+    assert not unread.search(loop.exporter.text().decode())
+    assert loop.values("maxrl_train_iteration") == {"one": 4}
+
+
 def test_runs_that_cannot_be_listed_are_told_once_and_known_ones_go_on(
     loop: Loop, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,14 +45,14 @@ def test_a_write_that_wakes_nobody_is_found_and_the_log_looked_at_often_from_the
     follower.start()
     follower.find(run, 1)
     # All is read, and should more come, that is told.
-    wait_until(lambda: Dropping.asked_for > 0.5, 10, "a long wait")
+    wait_until(lambda: Dropping.asked_for > 0.5, 60, "a long wait")
     append(run.log, block(2))
     follower.find(run, 1, 2)
-    wait_until(lambda: Dropping.asked_for <= 0.25, 10, "short waits")
+    wait_until(lambda: Dropping.asked_for <= 0.25, 60, "short waits")
     append(run.log, block(3))
     follower.find(run, 1, 2, 3)
     # Told again: nothing has to be looked for.
     Dropping.is_dropping = False
     append(run.log, block(4))
     follower.find(run, 1, 2, 3, 4)
-    wait_until(lambda: Dropping.asked_for > 0.5, 10, "a long wait again")
+    wait_until(lambda: Dropping.asked_for > 0.5, 60, "a long wait again")

@@ -25,7 +25,7 @@ from maxrl_ops.core.since import SinceError
 from maxrl_ops.core.snapshot import DAMAGED
 from maxrl_ops.daemon_file import DaemonFile, running
 from maxrl_ops.exporter import Exporter, Lines, Scene, lines_of
-from maxrl_ops.hearing import Stamp, stamp_of
+from maxrl_ops.hearing import stamp_of
 from maxrl_ops.host import Host, HostView
 from maxrl_ops.listening import ListenError, Listening, listening
 from maxrl_ops.metrics_server import Server, serve
@@ -34,6 +34,7 @@ from maxrl_ops.operator_files import is_frozen
 from maxrl_ops.own_log import say
 from maxrl_ops.policy_file import PolicyError, PolicyFile
 from maxrl_ops.retention import Limits, Retention
+from maxrl_ops.roll import Roll
 from maxrl_ops.run_metrics import run_samples
 from maxrl_ops.run_view import view_of
 from maxrl_ops.run_watch import RunWatch
@@ -103,9 +104,8 @@ class Daemon:
         self._retention = retention
         self._exporter, self._manager = exporter, manager or Notifier()
         self._host, self._on = Host(home.path), HostView()
-        self._runs: dict[str, SeenRun] = {}
+        self._roll = Roll(home)
         self._listed_at = -LOOK_SECONDS
-        self._list_problem: str | None = None
         self._turned_at = time.monotonic()
         self._is_ready = self._is_watched = False
         # There is something to be done for which nothing wakes.
@@ -115,7 +115,6 @@ class Daemon:
         self._shown: dict[str, Lines] = {}
         self._states: Counter[str] = Counter()
         self._unread = 0
-        self._listed_as: Stamp | None = None
 
     def run(
         self, signals: StopSignals, wakes: Wakes, told: Callable[[], None] = lambda: None
@@ -133,7 +132,7 @@ class Daemon:
                 self._manager.ready()
             begun = time.monotonic()
             is_busy = self.turn()
-            wakes.follow({n: s.attached_log for n, s in self._runs.items() if s.attached_log})
+            wakes.follow({n: s.attached_log for n, s in self._roll.runs.items() if s.attached_log})
             while not is_busy and (left := begun + self._pause() - time.monotonic()) > 0:
                 is_crowded = self._going_on > _SHOWN_AT_ONCE
                 gathered = _TICK_SECONDS if is_crowded else _GATHER_SECONDS
@@ -154,33 +153,32 @@ class Daemon:
         self._mark()
         if now - self._listed_at >= LOOK_SECONDS:
             self._listed_at = now
-            has_left = self._list()
+            has_left = self._roll.list_runs()
+        self._roll.take_up()
         if now - self._host_at >= _HOST_SECONDS:
             self._host_at = now
             self._on = self._host.look()
         # Those at rest are of no account, however many a home has gathered.
-        self._going_on = sum(seen.goes_on(now) for seen in self._runs.values())
+        self._going_on = sum(seen.goes_on(now) for seen in self._roll.awake.values())
         is_frozen, is_watched = self._is_frozen(), self._is_watched
-        due = [
-            seen
-            for seen in self._runs.values()
-            if seen.is_due(now, is_watched=is_watched, is_frozen=is_frozen)
-        ]
-        is_busy = False
+        due = self._roll.due(
+            now, lambda seen: seen.is_due(now, is_watched=is_watched, is_frozen=is_frozen)
+        )
+        is_busy = self._roll.has_found
         for start in range(0, len(due), _LOOKED_AT_ONCE):
             is_busy |= self._look_at(due[start : start + _LOOKED_AT_ONCE])
             if len(due) > _LOOKED_AT_ONCE:
                 self._show(has_changed=True)
-        self._is_hasty = any(seen.is_hasty for seen in self._runs.values())
+        self._is_hasty = any(seen.is_hasty for seen in self._roll.awake.values())
         self._is_ready = self._is_ready or not is_busy
         self._show(has_changed=has_left or bool(due))
-        if self._retention is not None and self._is_ready and self._list_problem is None:
-            self._is_hasty |= self._retention.turn(self._runs.keys())
+        if self._retention is not None and self._is_ready and self._roll.is_whole:
+            self._is_hasty |= self._retention.turn(self._roll.runs.keys())
         return is_busy
 
     def _look_at_woken(self, names: AbstractSet[str]) -> bool:
         """One piece of those runs' logs, which were written to; whether there may be more."""
-        woken = [self._runs[name] for name in names if name in self._runs]
+        woken = [self._roll.runs[name] for name in names if name in self._roll.runs]
         for seen in woken:
             seen.is_woken = seen.wakes = True
         is_busy = self._look_at(woken)
@@ -204,6 +202,8 @@ class Daemon:
             for seen in runs:
                 seen.done_as = None
                 self._set_back(seen, str(error))
+        for seen in runs:
+            self._roll.put_in_place(seen)
         self._mark()
         return is_busy
 
@@ -217,7 +217,7 @@ class Daemon:
             return
         self.policy_problem = None
         say(f"daemon: policy {self._policies.policy.name}, {self._policies.source or 'built in'}")
-        for name, seen in self._runs.items():
+        for name, seen in self._roll.runs.items():
             if seen.watch is not None:
                 seen.watch.judge_by(self._policies.for_run(name))
 
@@ -242,31 +242,6 @@ class Daemon:
         return None if self._is_ready else "still reading what was written before"
 
     # --- Runs -------------------------------------------------------------------------------------
-
-    def _list(self) -> bool:
-        """See which runs there are; whether one is not there any more."""
-        stamp = stamp_of(self._home.runs_dir)
-        # A directory that has been at rest for a while: whatever comes or goes later shows in it.
-        if stamp is not None and stamp == self._listed_as:
-            return False
-        is_at_rest = stamp is not None and time.time() - stamp.mtime_ns / 1e9 > LOOK_SECONDS
-        self._listed_as = stamp if is_at_rest else None
-        try:
-            there = {run.name: run for run in self._home.runs()}
-        except OSError as error:
-            problem = in_one_line(error)
-            if problem != self._list_problem:
-                say(f"daemon: {problem}: looking after the runs known so far")
-            self._list_problem = problem
-            return False
-        self._list_problem = None
-        gone = self._runs.keys() - there.keys()
-        for name in gone:
-            del self._runs[name]
-        # Those that go on first: to take in thousands of old ones for the first time takes minutes.
-        for name in sorted(there.keys() - self._runs.keys(), key=lambda n: _written(there[n])):
-            self._runs[name] = SeenRun(there[name])
-        return bool(gone)
 
     def _look_after(self, seen: SeenRun) -> bool:
         """A turn of one run; what is wrong with one does not stop the others."""
@@ -300,8 +275,12 @@ class Daemon:
         if has_news and is_kept and seen.looked_as == all_stamps_of(seen):
             # A log that grows all the same is read, but there is nothing to be looked at.
             seen.looked_at, has_news, watch = now, False, seen.watch
-            is_shown = not seen.is_stale
-            if watch and is_shown and not watch.has_news(is_frozen=self._is_frozen()):
+            if watch is None:
+                return False
+            is_awaited = seen.is_stale or watch.state.suggested
+            if not watch.has_news(is_frozen=self._is_frozen()) and not is_awaited:
+                # What is shown of it is written: until a file changes nobody needs the rest.
+                seen.watch = None
                 return False
         if seen.done_as is not None:
             if not has_news or seen.done_as == stamps_of(seen):
@@ -331,13 +310,16 @@ class Daemon:
             )
             look(seen, now)
         catches_up = seen.watch.is_catching_up
-        has_read = seen.tick(seen.watch, now)
+        has_read, is_old = seen.tick(seen.watch, now), is_past(seen)
+        if has_read and is_old and not seen.watch.lag:
+            # At once, for nothing will come any more: not all of thousands are to be in memory.
+            has_read = seen.tick(seen.watch, now)
         # What has come meanwhile has its own turn: of very many runs some always have something.
         is_busy = has_read and (catches_up or seen.watch.lag > 0)
-        if (has_read or has_news or seen.is_stale) and not seen.watch.is_catching_up:
-            self._describe(seen, seen.watch, has_read=has_read)
-        if not has_read and has_news and is_past(seen):
+        if not has_read and has_news and is_old:
             seen.done_as, seen.watch, seen.lines = stamps, None, {}
+        elif (has_read or has_news or seen.is_stale) and not seen.watch.is_catching_up:
+            self._describe(seen, seen.watch, has_read=has_read)
         return is_busy
 
     def _describe(self, seen: SeenRun, watch: RunWatch, *, has_read: bool) -> None:
@@ -364,16 +346,17 @@ class Daemon:
         """Forget what is in memory, which may be ahead of the history, and try again later."""
         if problem != seen.problem:
             say(f"{seen.run.name}: {problem}")
-        seen.watch, seen.problem, seen.lines = None, problem, {}
+        seen.watch, seen.problem, seen.lines, seen.looked_as = None, problem, {}, None
         seen.retry_at = time.monotonic() + _RETRY_SECONDS
 
     # --- What is shown ----------------------------------------------------------------------------
 
     def _show(self, *, has_changed: bool) -> None:
         if has_changed:
-            self._shown = {seen.run.name: seen.lines for seen in self._runs.values() if seen.lines}
-            self._states = Counter(str(seen.state) for seen in self._runs.values())
-            self._unread = sum(seen.problem is not None for seen in self._runs.values())
+            awake = self._roll.awake.values()
+            self._shown = {seen.run.name: seen.lines for seen in awake if seen.lines}
+            self._states = self._roll.states
+            self._unread = sum(seen.problem is not None for seen in awake)
         self._manager.status(looking_after(self._states, self.not_ready()))
         self._exporter.show(
             Scene(
@@ -387,12 +370,6 @@ class Daemon:
                 unread=self._unread,
             )
         )
-
-
-def _written(run: RunDir) -> tuple[int, str]:
-    """What sorts runs by when somebody last said that they live, the newest first."""
-    stamp = stamp_of(run.heartbeat) or stamp_of(run.state) or stamp_of(run.spec)
-    return (0 if stamp is None else -stamp.mtime_ns, run.name)
 
 
 # --- From the command line ------------------------------------------------------------------------

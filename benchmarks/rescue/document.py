@@ -215,7 +215,7 @@ def _noise(noise: Noise | None) -> str:
 def _method() -> str:
     env = ", ".join(f"`{key}={value}`" for key, value in SUPERVISION.items())
     return f"""- **The runs** are the installed command's, each in a home of its own with a daemon
-  of its own, policy `guide` as it is shipped. The small tasks' models have some 84,000 parameters,
+  of its own, policy `guide` as it is shipped. The small tasks' models have 83,000 parameters,
   an iteration of 64 samples takes some 50 ms, a run 200 of them (arithmetic 100). Held-out
   evaluations every 20 iterations, checkpoints every 10.
 - **Outcome**: pass@1 of the newest checkpoint that can be read, once as many samples were drawn as

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from maxrl_ops import daemon_process
 from maxrl_ops.attached import log_of
-from maxrl_ops.attached_reader import AttachedReader
 from maxrl_ops.cli import supervising
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.finding import attached_log, home, named, told_by
 from maxrl_ops.cli.new_run import check_job, check_name, create_attached
+from maxrl_ops.continued_reader import ContinuedReader
 from maxrl_ops.core.printable import one_line
 from maxrl_ops.dialects import load, names
 from maxrl_ops.log_files import look
@@ -109,7 +109,7 @@ def _check_file(log: str, path: Path) -> None:
 def _format(run: RunDir, path: Path) -> str:
     if not path.exists():
         return "it is not there yet, and waited for"
-    reader = AttachedReader(run, RunSpec.load(run))
+    reader = ContinuedReader(run, RunSpec.load(run))
     reader.read()
     if reader.dialect is None:
         return "nothing in it tells its format yet (--dialect says it)"

@@ -16,6 +16,7 @@ from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.finding import home, meant, named
 from maxrl_ops.cli.printable import shown
+from maxrl_ops.core import secret_words
 from maxrl_ops.core.entry import Entry
 from maxrl_ops.core.snapshot import RunSnapshot
 from maxrl_ops.core.sweep import Sweep
@@ -149,7 +150,7 @@ def _set_up(spec: RunSpec, header: RunStarted | None) -> dict[str, object]:
     """Everything that the run was started with, by the words of the log and of run.json."""
     told: dict[str, object] = {"created": spec.created, "job": spec.job_name, "mode": spec.mode}
     if spec.command:
-        told["command"] = " ".join(spec.command)
+        told["command"] = secret_words.masked(spec.command)
     if header is not None:
         own = asdict(header)
         extra = own.pop("extra")

@@ -238,6 +238,8 @@ def _line(scale: _Scale, line: Line) -> str:
 
 def _band(scale: _Scale, band: Band) -> str:
     known = [p for p in band.points if scale.can_show(p[1]) and scale.can_show(p[2])]
+    if not known:
+        return ""
     upper = [scale.place((x, high)) for x, _, high in known]
     lower = [scale.place((x, low)) for x, low, _ in reversed(known)]
     return f'<polygon class="b c{band.colour % 8}" points="{" ".join([*upper, *lower])}"/>'

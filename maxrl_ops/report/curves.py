@@ -152,9 +152,15 @@ class Curves:
                 pass
 
     def samples_at(self, iteration: int) -> int | None:
-        """How many samples had been drawn by then, those that a resume drew again among them."""
+        """How many samples had been drawn by then, those that a resume drew again among them.
+
+        None where the log does not tell, which is not 0: that is what had been drawn before the
+        first iteration of a log that tells.
+        """
         drawn = _newest(self.samples, iteration)
-        return None if drawn is None else round(drawn)
+        if drawn is not None:
+            return round(drawn)
+        return 0 if self.first == 1 and iteration < 1 and self.samples.whole() else None
 
     def seconds_at(self, iteration: int) -> float | None:
         """The wall seconds of the iterations until then."""
@@ -191,8 +197,9 @@ class Curves:
         self.last = at
         self.correctness.add(at, record.n_correct, record.n_total)
         self.reference.add(at, record.reference_correct, record.reference_total)
-        self._drawn += record.n_total or 0
-        self.samples.add(at, self._drawn)
+        if record.n_total is not None:
+            self._drawn += record.n_total
+            self.samples.add(at, self._drawn)
         if record.duration is not None:
             self._trained += record.duration
             self.seconds.add(at, self._trained)

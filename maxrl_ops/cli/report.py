@@ -15,7 +15,7 @@ from maxrl_ops.cli import finding
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.finding import home, meant, named
-from maxrl_ops.cli.printable import shown
+from maxrl_ops.cli.printable import print_whole, shown
 from maxrl_ops.core import secret_words
 from maxrl_ops.core.entry import Entry
 from maxrl_ops.core.snapshot import RunSnapshot
@@ -66,7 +66,7 @@ def compare(names: list[str], to: str | None, *, as_json: bool) -> int:
     if as_json:
         sys.stdout.write(json.dumps([each.to_json() for each in compared], indent=1) + "\n")
     else:
-        Console(highlight=False).print(_table(compared))
+        print_whole(Console(highlight=False), _table(compared))
         if target is not None:
             sys.stdout.write(f"{target}\n")
     return ExitCode.OK

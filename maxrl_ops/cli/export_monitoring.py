@@ -15,6 +15,7 @@ from maxrl_ops.daemon_file import running
 from maxrl_ops.grafana import files as grafana_files
 from maxrl_ops.listening import Address, ListenError
 from maxrl_ops.wire.rundir import replace
+from maxrl_ops.wire.user_paths import expanded
 
 _DEFAULT_URL = "http://127.0.0.1:9478/metrics"
 # Prometheus and Grafana read them as users of their own; there is nothing secret in them.
@@ -69,7 +70,7 @@ def export_grafana(to: str, prometheus: str, runbooks: str | None, webhook: str 
 
 
 def _directory(to: str) -> Path:
-    target = Path(to).expanduser().absolute()
+    target = expanded(to).absolute()
     if target.exists() and not target.is_dir():
         raise CommandError(f"--to={to!r}: {target} is no directory")
     target.mkdir(parents=True, exist_ok=True)

@@ -31,6 +31,7 @@ from maxrl_ops.wire.documents import Exit, RunSpec, SupervisorState, utc_now
 from maxrl_ops.wire.logformat import exact, percent
 from maxrl_ops.wire.record import RunStarted
 from maxrl_ops.wire.rundir import DocumentError, RunDir, is_run_name, open_regular, replace
+from maxrl_ops.wire.user_paths import expanded
 
 # Of the newest samples: as many correct ones as others.
 _SAMPLES = 12
@@ -86,7 +87,7 @@ def target_of(to: str | None, name: str) -> Path:
     Raises:
         CommandError: It cannot be.
     """
-    target = Path(to or name).expanduser().absolute()
+    target = expanded(to or name).absolute()
     if target.is_dir():
         raise CommandError(f"--to={to!r}: {target} is a directory, give a file")
     if not target.parent.is_dir():

@@ -55,6 +55,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["start", "--"], 2, "nothing stands after --"),
         (["start", "--config", "nowhere.toml"], 3, "there is no file nowhere.toml"),
         (["start", "--config", "."], 2, "Is a directory"),
+        (["start", "--config", "~no-such-user/a"], 3, "there is no file ~no-such-user/a"),
+        (["backtest", "~no-such-user/a.log"], 3, "there is no file and no run"),
         (["start", "--from", "nobody"], 3, "there is no run 'nobody'"),
         (["start", "--task", "arithmetic", "--checkpoint", "./gone"], 3, "./gone does not exist"),
     ],

@@ -483,6 +483,12 @@ def test_a_read_only_home(small: World) -> None:
     assert_nothing_is_lost(small)
 
 
+def memory(world: World) -> int:
+    """The daemon's, in MiB."""
+    told = (Path("/proc") / str(world.daemon().pid) / "status").read_text()
+    return int(told.partition("VmRSS:")[2].split()[0]) // 1024
+
+
 def test_many_run_directories(world: World) -> None:
     """Old runs by the thousand cost a daemon that starts neither its metrics nor a living run."""
     wait_until(lambda: saved(world.run) > 0, SECONDS, "the first checkpoint")
@@ -506,14 +512,15 @@ def test_many_run_directories(world: World) -> None:
     print(f"{DIRECTORIES} directories: {time.monotonic() - began:.1f} s")
     total = rf"^maxrl_ops_runs{{state=\"finished\"}} {DIRECTORIES}\.0$"
     wait_until(lambda: world.sees(total), 300, "every old run in the metrics")
-    told = (Path("/proc") / str(world.daemon().pid) / "status").read_text()
-    memory = int(told.partition("VmRSS:")[2].split()[0]) // 1024
-    print(f"the daemon has {memory} MiB, {time.monotonic() - began:.1f} s after its start")
-    began = time.monotonic()
+    print(f"every old run: {time.monotonic() - began:.1f} s, the daemon has {memory(world)} MiB")
+    assert memory(world) < 64 + DIRECTORIES // 50
+    began, before = time.monotonic(), os.times()
     words = [sys.executable, "-m", "maxrl_ops", "status", "--json"]
     env = {**os.environ, "MAXRL_OPS_HOME": str(world.home.path)}
     done = subprocess.run(words, env=env, capture_output=True, timeout=300, check=True)
     assert len(json.loads(done.stdout)["runs"]) == DIRECTORIES + 1
-    print(f"status of all of them: {time.monotonic() - began:.1f} s")
+    took = os.times().children_user - before.children_user
+    took += os.times().children_system - before.children_system
+    print(f"status of all of them: {took:.1f} s of CPU, {time.monotonic() - began:.1f} s")
     world.trains_on()
     assert_nothing_is_lost(world)

@@ -283,6 +283,12 @@ def test_a_chart_of_any_figures_stays_within_its_bounds(chart: Chart) -> None:
         assert 0 <= y <= 260
 
 
+def test_a_legend_names_only_what_is_drawn() -> None:
+    # Evaluations of other trainers have no greedy pass.
+    lines = [Line("pass@1", [(1, 0.5)], 3), Line("greedy", [(1, math.nan)], 2), Line("none", [])]
+    assert re.findall(r"</i>([^<]+)", legend(Chart("Held-out", lines))) == ["pass@1"]
+
+
 def test_ticks_are_round() -> None:
     assert ticks(0, 1) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert ticks(0.13, 0.34)[0] == 0.15

@@ -143,7 +143,7 @@ class Curves:
             case IterationRecord():
                 self._iterate(event)
             case Evaluated(iteration):
-                self.evaluations = [e for e in self.evaluations if e.iteration < iteration]
+                self._drop_evaluations_from(iteration)
                 self.evaluations.append(event)
             case ControlApplied(_, iteration, changes):
                 for change in changes:
@@ -184,10 +184,15 @@ class Curves:
             curve.drop_from(first)
         self.correctness.drop_from(first)
         self.reference.drop_from(first)
-        self.evaluations = [e for e in self.evaluations if e.iteration < first]
+        self._drop_evaluations_from(first)
         self.thresholds = [each for each in self.thresholds if each[0] < first]
         self.objectives = [each for each in self.objectives if each[0] < first]
         self.last = min(self.last, max(0, first - 1))
+
+    def _drop_evaluations_from(self, iteration: int) -> None:
+        # They rise: looking at all of them each time would take forever where there are many.
+        while self.evaluations and self.evaluations[-1].iteration >= iteration:
+            self.evaluations.pop()
 
     def _iterate(self, record: IterationRecord) -> None:
         at = record.iteration

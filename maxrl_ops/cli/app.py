@@ -47,7 +47,11 @@ app.add_typer(changing_commands.app)
 app.add_typer(runless_commands.app)
 app.add_typer(past_commands.app)
 app.add_typer(comparing_commands.app)
-app.add_typer(export_commands.app, name="export")
+app.add_typer(
+    export_commands.app,
+    name="export",
+    short_help="Write a model, units, files of Prometheus and Grafana.",
+)
 
 
 def main() -> NoReturn:

@@ -13,7 +13,10 @@ IntentArgument = Annotated[
 ]
 
 
-@app.command(epilog="Example: maxrl-ops approve rust-1")
+@app.command(
+    short_help="Let a suggestion of the autopilot's come into force.",
+    epilog="Example: maxrl-ops approve rust-1",
+)
 def approve(
     name: RunName = None,
     intent: IntentArgument = None,
@@ -39,7 +42,9 @@ def decline(name: RunName = None, intent: IntentArgument = None) -> int:
     return run_decline(name, intent)
 
 
-@app.command(epilog="Example: maxrl-ops freeze")
+@app.command(
+    short_help="Stop the autopilot of the whole host at once.", epilog="Example: maxrl-ops freeze"
+)
 def freeze() -> int:
     """Stop the autopilot of the whole host at once: it watches on, and changes nothing.
 
@@ -58,7 +63,10 @@ def unfreeze() -> int:
     return run_unfreeze()
 
 
-@app.command(epilog="Example: maxrl-ops decisions rust-1 --why-not")
+@app.command(
+    short_help="Show what was changed, by whom, why, and what came of it.",
+    epilog="Example: maxrl-ops decisions rust-1 --why-not",
+)
 def decisions(
     name: RunName = None,
     why_not: Annotated[
@@ -75,7 +83,10 @@ def decisions(
     return run_decisions(name, why_not=why_not, as_json=as_json)
 
 
-@app.command(epilog="Example: maxrl-ops policy > policy.toml")
+@app.command(
+    short_help="Print the policy that the rules go by.",
+    epilog="Example: maxrl-ops policy > policy.toml",
+)
 def policy(
     named: Annotated[
         str | None, typer.Option(metavar="NAME", help="A built-in one: guide, paper or observe.")
@@ -95,7 +106,10 @@ def policy(
     return run_policy(named, check, as_json=as_json)
 
 
-@app.command(epilog="Example: maxrl-ops backtest rust-1 old.log --policy strict.toml")
+@app.command(
+    short_help="Tell what a policy would have made of recorded logs.",
+    epilog="Example: maxrl-ops backtest rust-1 old.log --policy strict.toml",
+)
 def backtest(
     logs: Annotated[
         list[str], typer.Argument(metavar="LOG...", help="Files (- reads stdin), or names of runs.")

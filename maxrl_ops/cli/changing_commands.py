@@ -9,7 +9,11 @@ from maxrl_ops.cli.common_options import RunName, RunOption, WaitOption
 app = typer.Typer()
 
 
-@app.command("set", epilog="Example: maxrl-ops set n_samples=16 learning_rate=1e-5")
+@app.command(
+    "set",
+    short_help="Change a running training.",
+    epilog="Example: maxrl-ops set n_samples=16 learning_rate=1e-5",
+)
 def set_values(
     changes: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="What to change.")],
     name: RunOption = None,
@@ -25,7 +29,10 @@ def set_values(
     return run_set(changes, name, wait=wait)
 
 
-@app.command(epilog="Example: maxrl-ops switch grpo")
+@app.command(
+    short_help="Switch a running training to GRPO or MaxRL.",
+    epilog="Example: maxrl-ops switch grpo",
+)
 def switch(
     algorithm: Annotated[str, typer.Argument(metavar="ALGORITHM", help="grpo or maxrl.")],
     name: RunOption = None,
@@ -40,7 +47,10 @@ def switch(
     return run_switch(algorithm, name, wait=wait)
 
 
-@app.command(epilog="Example: maxrl-ops pause rust-1")
+@app.command(
+    short_help="Let a training wait after its current iteration.",
+    epilog="Example: maxrl-ops pause rust-1",
+)
 def pause(name: RunName = None, wait: WaitOption = 60.0) -> int:
     """Let a training wait after its current iteration, with a checkpoint, until `continue`.
 

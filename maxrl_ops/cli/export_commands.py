@@ -37,7 +37,11 @@ RunbooksOption = Annotated[
 ToOption = Annotated[str, typer.Option(metavar="DIR", help="Made where it does not exist.")]
 
 
-@app.command("prometheus", epilog="Example: maxrl-ops export prometheus --to prometheus")
+@app.command(
+    "prometheus",
+    short_help="Write a Prometheus configuration, alerts and runbooks.",
+    epilog="Example: maxrl-ops export prometheus --to prometheus",
+)
 def export_prometheus(
     to: ToOption,
     runbooks: RunbooksOption = None,
@@ -64,7 +68,11 @@ def export_prometheus(
     return run_export(to, runbooks, alertmanager, webhook, times)
 
 
-@app.command("grafana", epilog="Example: maxrl-ops export grafana --to grafana")
+@app.command(
+    "grafana",
+    short_help="Write Grafana's dashboards, data source and alerts.",
+    epilog="Example: maxrl-ops export grafana --to grafana",
+)
 def export_grafana(
     to: ToOption,
     prometheus: Annotated[
@@ -88,7 +96,11 @@ def export_grafana(
     return run_export(to, prometheus, runbooks, webhook)
 
 
-@app.command("systemd", epilog="Example: sudo maxrl-ops export systemd --to /etc")
+@app.command(
+    "systemd",
+    short_help="Write systemd units for this host.",
+    epilog="Example: sudo maxrl-ops export systemd --to /etc",
+)
 def export_systemd(
     to: Annotated[str, typer.Option(metavar="DIR", help="/etc, or where you look at them first.")],
     user: Annotated[

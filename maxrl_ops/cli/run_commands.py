@@ -28,7 +28,10 @@ def start(ctx: typer.Context, **options: Any) -> int:
     return run_start(options, ctx.meta.get(OWN_COMMAND))
 
 
-@app.command(epilog="Example: maxrl-ops attach --log ~/verl/train.log --name big")
+@app.command(
+    short_help="Look at a log that somebody else's trainer writes.",
+    epilog="Example: maxrl-ops attach --log ~/verl/train.log --name big",
+)
 def attach(
     log: Annotated[
         str, typer.Option(metavar="FILE", help="What the trainer writes; it may not be there yet.")
@@ -86,7 +89,10 @@ def stop(
     return run_stop(name, every=every, timeout=timeout)
 
 
-@app.command(epilog="Example: maxrl-ops resume rust-1")
+@app.command(
+    short_help="Go on with a run that a reboot has cut off.",
+    epilog="Example: maxrl-ops resume rust-1",
+)
 def resume(
     name: GivenRunName,
 ) -> int:

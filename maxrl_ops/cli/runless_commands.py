@@ -7,7 +7,10 @@ import typer
 app = typer.Typer()
 
 
-@app.command(epilog="Example: maxrl-ops daemon --listen 127.0.0.1:9478")
+@app.command(
+    short_help="Look after every run: metrics, history, decisions.",
+    epilog="Example: maxrl-ops daemon --listen 127.0.0.1:9478",
+)
 def daemon(
     listen: Annotated[
         str | None,
@@ -46,7 +49,10 @@ def daemon(
     return run_daemon(flags, is_stop=stop)
 
 
-@app.command(epilog="Example: maxrl-ops doctor")
+@app.command(
+    short_help="Check what this host needs to train, and its sandbox.",
+    epilog="Example: maxrl-ops doctor",
+)
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:

@@ -248,3 +248,17 @@ def test_an_address_that_is_none_is_refused_before_anything_is_written(
 ) -> None:
     assert said in refused(["export", *words, "--to", "out"], capsys, 2)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("group", [[], ["export"]])
+def test_help_says_of_each_command_what_it_does(
+    capsys: pytest.CaptureFixture[str], group: list[str]
+) -> None:
+    """In a whole sentence, on a line of its own."""
+    assert run([*group, "--help"]) == 0
+    listed = capsys.readouterr().out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert len(listed) >= 4
+    for line in listed:
+        assert line[2] != " "
+        assert line.endswith(".")
+        assert not line.endswith("..")

@@ -8,7 +8,6 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from maxrl_ops.cli import finding
@@ -152,11 +151,14 @@ def _figures(run: RunSnapshot) -> tuple[Text, ...]:
 
 
 def _block(run: RunSnapshot, row: tuple[Text, ...], widths: list[int]) -> RenderableType:
-    """A row of figures, in columns that all runs share, and the sentence under it."""
-    figures = Table.grid(padding=(0, 3))
-    for width in widths:
-        figures.add_column(min_width=width, no_wrap=True)
-    figures.add_row(*row)
+    """A row of figures, in columns that all runs share, and the sentence under it.
+
+    What does not fit beside a long name is on the next line: a table would cut it.
+    """
+    for cell, width in zip(row, widths, strict=True):
+        cell.pad_right(width - cell.cell_len)
+    figures = Text(" " * 3).join(row)
+    figures.rstrip()
     return Group(figures, Padding(shown(run.sentence), (0, 0, 1, 2)))
 
 

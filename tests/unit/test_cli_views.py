@@ -147,6 +147,19 @@ def test_status_shows_each_run_and_its_sentence(
     assert "\x1b" not in printed
 
 
+def test_status_cuts_no_figure_beside_a_long_name(
+    finished: RunDir, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    longest = "a" * 64
+    make_run(home, longest)
+    assert run(["status"]) == 0
+    printed = capsys.readouterr().out
+    told = [" ".join(part.split()[:7]) for part in printed.split("\n" + " " * 80 + "\n")[:2]]
+    assert sorted(told) == [
+        f"{name} finished MaxRL 4/4 correctness 75% MaxRL" for name in (longest, "rust-1")
+    ]
+
+
 def test_status_json(finished: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["status", "rust-1", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)

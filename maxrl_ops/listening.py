@@ -18,6 +18,7 @@ from maxrl_ops.wire.settings import (
     TLS_CERT_ENV,
     TLS_KEY_ENV,
 )
+from maxrl_ops.wire.user_paths import expanded
 
 if TYPE_CHECKING:
     from maxrl_ops.tls import Tls
@@ -99,7 +100,7 @@ def listening(arguments: list[str], env: Mapping[str, str]) -> Listening:
     elif env.get(LISTEN_ENV):
         address = Address.parse(env[LISTEN_ENV], LISTEN_ENV)
     cert, key, client_ca = (
-        Path(found).expanduser().absolute() if found else None
+        expanded(found).absolute() if found else None
         for found in (
             given.tls_cert or env.get(TLS_CERT_ENV),
             given.tls_key or env.get(TLS_KEY_ENV),

@@ -132,7 +132,7 @@ def _train(config: Config, task: Task, log: RunLog | None, stop: _StopFlag) -> E
 
     A process that only helps has no log: there the line goes to stderr.
     """
-    before_torch.set_up(os.environ)
+    before_torch.set_up(os.environ, config.run_dir)
     # torch and transformers: seconds, and only for a run whose configuration is right.
     from torch import OutOfMemoryError  # noqa: PLC0415
 

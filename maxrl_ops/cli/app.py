@@ -52,7 +52,23 @@ app.add_typer(export_commands.app, name="export")
 
 def main() -> NoReturn:
     """The entry point of `maxrl-ops`."""
+    _open_streams()
     sys.exit(run(sys.argv[1:]))
+
+
+def _open_streams() -> None:
+    """Let whoever has closed a standard stream (`>&-`) write to nobody, and read nothing.
+
+    Else Python has None in its place, and the next file that is opened is it for every child.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free: this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def run(arguments: list[str]) -> int:

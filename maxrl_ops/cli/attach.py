@@ -19,6 +19,7 @@ from maxrl_ops.run_reader import life_of
 from maxrl_ops.wire.documents import Detached, RunSpec, utc_now
 from maxrl_ops.wire.rundir import RunDir
 from maxrl_ops.wire.settings import nearest
+from maxrl_ops.wire.user_paths import expanded
 
 
 def attach(log: str, dialect: str | None, name: str | None, job: str | None) -> int:
@@ -79,7 +80,7 @@ def _readable(log: str) -> Path:
     Raises:
         CommandError: It is no file that can be read, or its directory is not there.
     """
-    path = Path(log).expanduser().absolute()
+    path = expanded(log).absolute()
     try:
         # As who will read it: the daemon of a service is somebody else.
         with supervising.as_owner(home()):

@@ -115,7 +115,11 @@ def svg(chart: Chart) -> str:
 def legend(chart: Chart) -> str:
     """What the colours mean, as HTML; empty where one colour says it all."""
     parts: list[Line | Dots | Band] = [*chart.lines, *chart.dots, *chart.bands]
-    shown = [(part.label, part.colour) for part in parts if part.label and part.points]
+    shown = [
+        (part.label, part.colour)
+        for part in parts
+        if part.label and any(math.isfinite(point[1]) for point in part.points)
+    ]
     unique = list(dict.fromkeys(shown))
     if not unique:
         return ""

@@ -138,7 +138,7 @@ class Daemon:
             if told_of != self.unread_problem:
                 told_of = self.unread_problem
                 told()
-            wakes.follow(self._roll.followed())
+            wakes.follow({n: s.attached_log for n, s in self._roll.runs.items() if s.attached_log})
             while not is_busy and (left := begun + self._pause() - time.monotonic()) > 0:
                 is_crowded = self._going_on > _SHOWN_AT_ONCE
                 gathered = _TICK_SECONDS if is_crowded else _GATHER_SECONDS
@@ -442,7 +442,7 @@ def _serve_home(home: Home, where: Listening, manager: Notifier) -> int:
         say(f"daemon: looking after {home.path}, {metrics}")
         # Not once all is read: how long that takes is no matter of whether we came up.
         manager.ready()
-        with closing(Wakes(watching=NO_WATCH_ENV not in os.environ)) as wakes:
+        with closing(Wakes(home.runs_dir, watching=NO_WATCH_ENV not in os.environ)) as wakes:
             daemon.run(signals, wakes, lambda: _tell(me, daemon, home))
         manager.stopping()
         say("daemon: ended as asked; the runs go on")

@@ -8,7 +8,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 from maxrl_ops.hearing import Stamp, stamp_of
 from maxrl_ops.own_log import say
@@ -100,11 +99,6 @@ class Roll:
     def due(self, now: float, is_due: Callable[[SeenRun], bool]) -> list[SeenRun]:
         """Those awake that are due, and some that rest (`now` in monotonic seconds)."""
         return [*filter(is_due, self.awake.values()), *self._resting_due(now)]
-
-    def followed(self) -> dict[str, Path]:
-        """The logs of runs that more may come of, by the runs' names."""
-        awake = self.awake.items()
-        return {n: s.attached_log or s.run.log for n, s in awake if s.watch is not None}
 
     def _resting_due(self, now: float) -> list[SeenRun]:
         period = max(REST_SECONDS, len(self._resting) / _LOOKS_A_SECOND)

@@ -3,82 +3,85 @@
 It only wakes: what a log holds is found out by looking at it, as at every tick. Where nothing can
 be watched (a network file system, no inotify left), or by MAXRL_OPS_NO_WATCH, nothing wakes.
 
-One watch for each run that is followed, none for those that are over.
+One watch for all runs below runs/, whatever their number: each of watchdog's takes a thread.
 """
 
 import os
 import select
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from maxrl_ops.inotify import Inotify
+from watchdog.events import FileModifiedEvent, FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+
 from maxrl_ops.own_log import say
 from maxrl_ops.stop_signals import StopSignals
 
+# Of attached logs; those in further directories are looked at every tick, like all others.
+_MOST_DIRECTORIES = 16
 
-class Wakes:
+
+class Wakes(FileSystemEventHandler):
     """Runs whose logs were written to since the last wait."""
 
-    def __init__(self, *, watching: bool = True) -> None:
-        """Watch what is followed; without `watching`, only wait."""
-        self._inotify: Inotify | None = None
-        self._is_resting = self._is_short = False
-        # Where each run's log really is, by the name that it was followed by, and whose it is.
-        self._places: dict[str, tuple[Path, Path]] = {}
-        self._runs: dict[Path, str] = {}
+    def __init__(self, runs_dir: Path, *, watching: bool = True) -> None:
+        """Watch the runs in `runs_dir`; without `watching`, only wait."""
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._woken: set[str] = set()
+        self._attached: dict[str, str] = {}
         self._directories: set[Path] = set()
+        self._root = os.path.realpath(runs_dir) + os.sep
         self._woken_at = 0.0
-        if watching:
-            try:
-                self._inotify = Inotify()
-            except OSError as error:
-                say(f"daemon: logs cannot be watched, and are looked at often: {error}")
+        self._observer = Observer() if watching else None
+        if self._observer is None:
+            return
+        self._observer.daemon = True
+        try:
+            self._watch(Path(self._root), recursive=True)
+            self._observer.start()
+        except OSError as error:
+            say(f"daemon: logs cannot be watched, and are looked at four times a second: {error}")
+            self._observer = None
 
     @property
     def is_watching(self) -> bool:
         """A write to a run's log wakes."""
-        return self._inotify is not None and not self._is_resting
+        return self._observer is not None
 
-    def watch(self, *, wanted: bool) -> None:
-        """Watch, or rest: where very many write, to be woken costs more than to look."""
-        self._is_resting = not wanted
-        if self._is_resting:
-            self.follow({})
+    def _watch(self, directory: Path, *, recursive: bool) -> None:
+        assert self._observer is not None  # noqa: S101 - the callers have looked
+        # Of writes alone: a heartbeat is made anew beside its place, and wakes nobody.
+        self._observer.schedule(
+            self, str(directory), recursive=recursive, event_filter=[FileModifiedEvent]
+        )
 
-    def follow(self, logs: Mapping[str, Path]) -> None:
-        """Watch those logs and no others, by the runs' names."""
-        if self._inotify is None:
+    def follow(self, attached: Mapping[str, Path]) -> None:
+        """Watch those logs of attached runs too, by the runs' names."""
+        if self._observer is None:
             return
-        if {run: log for run, (log, _) in self._places.items()} != logs:
-            self._find(logs)
-        watched = self._inotify.directories
-        for directory in watched - self._directories:
-            self._inotify.remove(directory)
-        for directory in self._directories - watched:
-            self._add(self._inotify, directory)
+        self._attached = {os.path.realpath(log): run for run, log in attached.items()}
+        for name in self._attached:
+            directory = Path(name).parent
+            if directory in self._directories or len(self._directories) >= _MOST_DIRECTORIES:
+                continue
+            with suppress(OSError):
+                self._watch(directory, recursive=False)
+                self._directories.add(directory)
 
-    def _find(self, logs: Mapping[str, Path]) -> None:
-        known = self._places
-        self._places = {
-            run: known[run]
-            if run in known and known[run][0] == log
-            else (log, Path(os.path.realpath(log)))
-            for run, log in logs.items()
-        }
-        self._runs = {file: run for run, (_, file) in self._places.items()}
-        self._directories = {file.parent for file in self._runs}
-
-    def _add(self, inotify: Inotify, directory: Path) -> None:
-        try:
-            inotify.add(directory)
-        except FileNotFoundError:
-            # It may come, or the run is just being removed.
-            pass
-        except OSError as error:
-            if not self._is_short:
-                say(f"daemon: some logs cannot be watched, and are looked at often: {error}")
-            self._is_short = True
+    def on_modified(self, event: FileSystemEvent) -> None:
+        """A file was written to: watchdog's thread calls."""
+        path = os.fsdecode(event.src_path)
+        run = self._attached.get(path)
+        if run is None and path.startswith(self._root):
+            name, _, rest = path[len(self._root) :].partition(os.sep)
+            run = name if rest == "trainer.log" else None
+        if run is not None:
+            self._woken.add(run)
+            # Full: the loop is to wake anyway.
+            with suppress(BlockingIOError):
+                os.write(self._writer, b"\0")
 
     def wait(self, signals: StopSignals, seconds: float, gathered: float = 0.0) -> set[str]:
         """Wait so long, or until something comes; the runs whose logs were written to.
@@ -86,31 +89,24 @@ class Wakes:
         Writes within `gathered` seconds of the last that were returned are waited for, to be
         returned together.
         """
-        end = time.monotonic() + seconds
         gathering = min(self._woken_at + gathered - time.monotonic(), seconds)
         if gathering > 0:
             select.select([signals], [], [], gathering)
-        awaited: list[StopSignals | Inotify] = [signals]
-        if self._inotify is not None:
-            awaited.append(self._inotify)
-        while True:
-            ready, _, _ = select.select(awaited, [], [], max(0.0, end - time.monotonic()))
-            woken = self._woken()
-            if woken:
-                self._woken_at = time.monotonic()
-            # Other files lie beside a log, and are written to, too.
-            if woken or not ready or signals in ready:
-                return woken
-
-    def _woken(self) -> set[str]:
-        if self._inotify is None:
-            return set()
-        written = self._inotify.read()
-        if written is None:
-            return set(self._places)
-        return {self._runs[file] for file in written if file in self._runs}
+            seconds -= gathering
+        select.select([signals.fileno(), self._reader], [], [], seconds)
+        with suppress(BlockingIOError):
+            os.read(self._reader, 65536)
+        woken: set[str] = set()
+        while self._woken:
+            woken.add(self._woken.pop())
+        if woken:
+            self._woken_at = time.monotonic()
+        return woken
 
     def close(self) -> None:
         """Watch no more."""
-        if self._inotify is not None:
-            self._inotify.close()
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join()
+        os.close(self._reader)
+        os.close(self._writer)

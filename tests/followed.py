@@ -76,7 +76,7 @@ class Follower:
     def _run(self, asked: Asked) -> None:
         with (
             closing(Store(self.home.history)) as store,
-            closing(self._wakes(watching=self._is_watching)) as wakes,
+            closing(self._wakes(self.home.runs_dir, watching=self._is_watching)) as wakes,
         ):
             Daemon(self.home, store, Exporter(), PolicyFile()).run(asked, wakes)
 

@@ -207,8 +207,8 @@ def test_another_run_in_the_place_of_one_long_over_is_seen(
 
 
 def watched(loop: Loop) -> set[str]:
-    """The runs that cost memory beside their series, and a watch of the kernel's."""
-    return set(loop.daemon._roll.followed())
+    """The runs that cost memory beside their series."""
+    return {name for name, seen in loop.daemon._roll.runs.items() if seen.watch is not None}
 
 
 def long_ago(run: RunDir, seconds: float) -> None:

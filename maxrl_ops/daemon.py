@@ -39,6 +39,7 @@ from maxrl_ops.run_view import view_of
 from maxrl_ops.run_watch import RunWatch
 from maxrl_ops.seen_run import (
     LOOK_SECONDS,
+    REST_SECONDS,
     SeenRun,
     all_stamps_of,
     in_one_line,
@@ -61,9 +62,13 @@ from maxrl_ops.wire.settings import NO_WATCH_ENV
 # How often logs are looked at whose writes do not wake. Where all do, the loop turns as often as
 # runs are looked at (LOOK_SECONDS): what comes beside their logs waits so long.
 _TICK_SECONDS = 0.25
-# Writes within this are taken in together: a commit costs the same for one run and for ten. Of very
-# many runs, within a tick: to wake for each costs more than to take it in.
+# Writes within this are taken in together: a commit costs the same for one run and for ten.
 _GATHER_SECONDS = 0.005
+# More runs that go on are a crowd: to be woken for each write costs more than to take it in, so
+# nothing wakes, and the loop turns, and looks what each run is doing, so much less often a run.
+_CROWD = 100
+_TURNED_AFTER_SECONDS = 0.001
+_LOOKED_AFTER_SECONDS = 0.005
 # How often the disk and the GPUs are looked at.
 _HOST_SECONDS = 5.0
 # After an error: a full disk is not asked four times a second.
@@ -73,10 +78,8 @@ _STANDSTILL_SECONDS = 15.0
 # What a log is made into refers to nothing in circles: looking for such after each 700 objects
 # took a seventh of the time.
 _COLLECTIONS = (20_000, 50, 100)
-# Of so many runs that go on, the series are written as soon as one has changed. For each beyond
-# them, a run's are left as they are for so much longer: to write them takes longer than to read a
-# block.
-_SHOWN_AT_ONCE = 100
+# Of no crowd the series are written as soon as one has changed. For each run beyond, a run's are
+# left as they are for so much longer: to write them takes longer than to read a block.
 _SHOWN_AFTER_SECONDS = 0.005
 # So many runs are one piece of a turn: what it found is stored and shown before the next piece.
 _LOOKED_AT_ONCE = 1000
@@ -107,7 +110,9 @@ class Daemon:
         self._listed_at = -LOOK_SECONDS
         self._list_problem: str | None = None
         self._turned_at = time.monotonic()
-        self._is_ready = self._is_watched = False
+        self._is_ready = self._is_watched = self._is_crowded = False
+        # As of the turn's, or the wake's, beginning.
+        self._was_frozen = False
         # There is something to be done for which nothing wakes.
         self._is_hasty = True
         self._host_at = -_HOST_SECONDS
@@ -124,8 +129,9 @@ class Daemon:
 
         `told` is called after each reload.
         """
-        self._is_watched = wakes.is_watching
         while not signals.take():
+            wakes.watch(wanted=not self._is_crowded)
+            self._is_watched = wakes.is_watching
             if signals.take_reload():
                 self._manager.reloading()
                 self.reload()
@@ -135,15 +141,15 @@ class Daemon:
             is_busy = self.turn()
             wakes.follow({n: s.attached_log for n, s in self._runs.items() if s.attached_log})
             while not is_busy and (left := begun + self._pause() - time.monotonic()) > 0:
-                is_crowded = self._going_on > _SHOWN_AT_ONCE
-                gathered = _TICK_SECONDS if is_crowded else _GATHER_SECONDS
-                woken = wakes.wait(signals, left, gathered)
+                woken = wakes.wait(signals, left, _GATHER_SECONDS)
                 if not woken:
                     break
                 is_busy = self._look_at_woken(woken)
 
     def _pause(self) -> float:
         """Seconds from one turn to the next, unless something wakes: a wait costs, too."""
+        if self._is_crowded:
+            return min(max(_TICK_SECONDS, self._going_on * _TURNED_AFTER_SECONDS), LOOK_SECONDS)
         is_quiet = self._is_watched and not self._is_hasty
         return LOOK_SECONDS if is_quiet else _TICK_SECONDS
 
@@ -160,11 +166,15 @@ class Daemon:
             self._on = self._host.look()
         # Those at rest are of no account, however many a home has gathered.
         self._going_on = sum(seen.goes_on(now) for seen in self._runs.values())
+        # Not to and fro: to watch a thousand directories again takes a while.
+        self._is_crowded = self._going_on > (_CROWD // 2 if self._is_crowded else _CROWD)
         is_frozen, is_watched = self._is_frozen(), self._is_watched
         due = [
             seen
             for seen in self._runs.values()
-            if seen.is_due(now, is_watched=is_watched, is_frozen=is_frozen)
+            if seen.is_due(
+                now, is_watched=is_watched, is_frozen=is_frozen, look_seconds=self._look_seconds
+            )
         ]
         is_busy = False
         for start in range(0, len(due), _LOOKED_AT_ONCE):
@@ -191,6 +201,7 @@ class Daemon:
     def _look_at(self, runs: Sequence[SeenRun]) -> bool:
         """One piece of those runs' logs, in one transaction; whether there may be more at once."""
         is_busy = False
+        self._was_frozen = self._is_frozen()
         try:
             with self._store.gathering():
                 for seen in runs:
@@ -220,6 +231,11 @@ class Daemon:
         for name, seen in self._runs.items():
             if seen.watch is not None:
                 seen.watch.judge_by(self._policies.for_run(name))
+
+    @property
+    def _look_seconds(self) -> float:
+        """How often it is looked what a run is doing."""
+        return min(max(LOOK_SECONDS, self._going_on * _LOOKED_AFTER_SECONDS), REST_SECONDS)
 
     def _is_frozen(self) -> bool:
         return is_frozen(self._home)
@@ -295,13 +311,13 @@ class Daemon:
         return False
 
     def _turn_of(self, seen: SeenRun, now: float) -> bool:
-        has_news = now - seen.looked_at >= LOOK_SECONDS
+        has_news = now - seen.looked_at >= self._look_seconds
         is_kept = seen.looked_as and time.time() <= seen.past_at
         if has_news and is_kept and seen.looked_as == all_stamps_of(seen):
             # A log that grows all the same is read, but there is nothing to be looked at.
             seen.looked_at, has_news, watch = now, False, seen.watch
             is_shown = not seen.is_stale
-            if watch and is_shown and not watch.has_news(is_frozen=self._is_frozen()):
+            if watch and is_shown and not watch.has_news(is_frozen=self._was_frozen):
                 return False
         if seen.done_as is not None:
             if not has_news or seen.done_as == stamps_of(seen):
@@ -310,9 +326,11 @@ class Daemon:
             seen.done_as = None
         if seen.watch is not None and seen.watch.is_replaced():
             seen.watch, seen.lines, has_news = None, {}, True
-        stamps = stamps_of(seen) if has_news or seen.watch is None else ()
+        # Before the look: what changes meanwhile makes another of them. None of a run that trained.
+        may_rest = not seen.trained
+        stamps = stamps_of(seen) if may_rest and (has_news or seen.watch is None) else ()
         if has_news:
-            looked_as = all_stamps_of(seen)
+            looked_as = all_stamps_of(seen) if may_rest else None
             look(seen, now)
             revive(seen, now)
             seen.past_at = past_at(seen)
@@ -331,12 +349,12 @@ class Daemon:
             )
             look(seen, now)
         catches_up = seen.watch.is_catching_up
-        has_read = seen.tick(seen.watch, now)
+        has_read = seen.tick(seen.watch, now, is_frozen=self._was_frozen)
         # What has come meanwhile has its own turn: of very many runs some always have something.
         is_busy = has_read and (catches_up or seen.watch.lag > 0)
         if (has_read or has_news or seen.is_stale) and not seen.watch.is_catching_up:
             self._describe(seen, seen.watch, has_read=has_read)
-        if not has_read and has_news and is_past(seen):
+        if not has_read and has_news and stamps and is_past(seen):
             seen.done_as, seen.watch, seen.lines = stamps, None, {}
         return is_busy
 
@@ -349,7 +367,7 @@ class Daemon:
         now = time.monotonic()
         if seen.is_stale and now >= seen.show_at:
             seen.lines = lines_of(run_samples(view_of(watch, self._store, state, seen.state)))
-            after = (self._going_on - _SHOWN_AT_ONCE) * _SHOWN_AFTER_SECONDS
+            after = (self._going_on - _CROWD) * _SHOWN_AFTER_SECONDS
             seen.is_stale, seen.show_at = False, now + after
 
     def _has_taken_in(self, run: RunDir, spec: RunSpec) -> bool:

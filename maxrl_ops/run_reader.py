@@ -22,6 +22,7 @@ from maxrl_ops.core.snapshot import Observed, RunSnapshot
 from maxrl_ops.journal import JournalReader
 from maxrl_ops.log_files import RenamingError, rotated
 from maxrl_ops.operator_files import mode_of
+from maxrl_ops.refusal import refusal
 from maxrl_ops.wire import control
 from maxrl_ops.wire.documents import Heartbeat, ProcessIdentity, RunSpec, SupervisorState
 from maxrl_ops.wire.logformat import Parser
@@ -162,6 +163,7 @@ class RunReader:
             supervisor_alive=life.supervisor_alive,
             trainer_alive=life.trainer_alive,
             is_cut_off=life.is_cut_off,
+            refusal=refusal(self.run.path) if life.is_behind else None,
             control_revision=newest.revision if newest else None,
             log_age=age_of(log_of(self.run, self.spec)),
             is_detached=life.is_detached,
@@ -199,6 +201,12 @@ class Life:
     def has_ended(self) -> bool:
         """The run is over, by its supervisor's own word, or a person's."""
         return self.is_detached or (self.state is not None and self.state.state in ENDED)
+
+    @property
+    def is_behind(self) -> bool:
+        """The trainer has ended, and its supervisor has not written that down."""
+        is_told = self.state is None or self.state.trainer is None or self.has_ended
+        return self.supervisor_alive and not self.trainer_alive and not is_told
 
     @property
     def is_active(self) -> bool:

@@ -78,14 +78,15 @@ class Home:
     def runs(self) -> list[RunDir]:
         """Every run directory, by name; also one without run.json, to be shown as damaged."""
         try:
-            directories = sorted(self.runs_dir.iterdir())
+            with os.scandir(self.runs_dir) as entries:
+                names = sorted(entry.name for entry in entries if _may_be_run(entry))
         except FileNotFoundError:
             return []
-        return [RunDir(path) for path in directories if _may_be_run(path)]
+        return [self.run(name) for name in names]
 
 
-def _may_be_run(path: Path) -> bool:
-    return is_run_name(path.name) and path.is_dir()
+def _may_be_run(entry: "os.DirEntry[str]") -> bool:
+    return is_run_name(entry.name) and entry.is_dir()
 
 
 def _user_state(env: Mapping[str, str]) -> Path:

@@ -35,11 +35,16 @@ class Wakes(FileSystemEventHandler):
         self._directories: set[Path] = set()
         self._root = os.path.realpath(runs_dir) + os.sep
         self._woken_at = 0.0
-        self._observer = Observer() if watching else None
+        self._observer: BaseObserver | None = None
         self._is_resting = True
-        if self._observer is not None:
-            self._observer.daemon = True
-            self._observer.start()
+        if watching:
+            try:
+                # Which takes one of the user's few inotify instances.
+                self._observer = Observer()
+                self._observer.daemon = True
+                self._observer.start()
+            except OSError as error:
+                self._give_up(error)
             self.watch(wanted=True)
 
     @property
@@ -59,9 +64,11 @@ class Wakes(FileSystemEventHandler):
                 self._observer.unschedule_all()
                 self._directories.clear()
         except OSError as error:
-            say(f"daemon: logs cannot be watched, and are looked at four times a second: {error}")
-            self._end(self._observer)
-            self._observer = None
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        say(f"daemon: logs cannot be watched, and are looked at four times a second: {error}")
+        self._end()
 
     def _watch(self, directory: Path, *, recursive: bool) -> None:
         assert self._observer is not None  # noqa: S101 - the callers have looked
@@ -118,12 +125,12 @@ class Wakes(FileSystemEventHandler):
 
     def close(self) -> None:
         """Watch no more."""
-        if self._observer is not None:
-            self._end(self._observer)
+        self._end()
         os.close(self._reader)
         os.close(self._writer)
 
-    @staticmethod
-    def _end(observer: BaseObserver) -> None:
-        observer.stop()
-        observer.join()
+    def _end(self) -> None:
+        if self._observer is not None and self._observer.is_alive():
+            self._observer.stop()
+            self._observer.join()
+        self._observer = None

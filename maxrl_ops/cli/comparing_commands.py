@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from maxrl_ops.cli.common_options import RunName
 from maxrl_ops.cli.start_options import OWN_COMMAND, StartCommand, with_options
 from maxrl_ops.cli.sweep_options import SWEEP
 
@@ -12,7 +13,7 @@ app = typer.Typer()
 
 @app.command(epilog="Example: maxrl-ops report rust-1 --to rust-1.html")
 def report(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The run's name.")] = None,
+    name: RunName = None,
     to: Annotated[
         str | None, typer.Option(metavar="FILE", help="Where to. [default: NAME.html]")
     ] = None,

@@ -4,12 +4,14 @@ from typing import Annotated
 
 import typer
 
+from maxrl_ops.cli.common_options import GivenRunName
+
 app = typer.Typer()
 
 
 @app.command(epilog="Example: maxrl-ops history rust-1 --since 12h --csv")
 def history(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The run's name.")],
+    name: GivenRunName,
     since: Annotated[
         str | None,
         typer.Option(metavar="WHEN", help="An iteration (500), an age (12h) or a time."),

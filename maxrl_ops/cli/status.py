@@ -78,6 +78,7 @@ def _as_json(
         "metrics": daemon and daemon.metrics,
         "frozen": is_frozen(home()),
         "policy_problem": daemon and daemon.policy_problem,
+        "unread": daemon and daemon.unread,
         "problem": journal.problem,
     }
     host = Host(home().path).look()
@@ -99,6 +100,8 @@ def _judge(daemon: DaemonFile | None, journal: JournalReader) -> str:
         said += "; the autopilot is frozen: maxrl-ops unfreeze"
     if daemon is not None and daemon.policy_problem is not None:
         said += f"; the policy stays as it was: {daemon.policy_problem}"
+    if daemon is not None and daemon.unread is not None:
+        said += f"; it cannot follow {daemon.unread}"
     return said
 
 

@@ -74,10 +74,16 @@ class World:
 
     def status(self) -> dict[str, Any]:
         """What `status --json` tells of the run."""
+        (told,) = self.told()["runs"]
+        assert isinstance(told, dict)
+        return told
+
+    def told(self) -> dict[str, Any]:
+        """What `status --json` tells."""
         words = [sys.executable, "-m", "maxrl_ops", "status", self.run.name, "--json"]
         env = {**os.environ, "MAXRL_OPS_HOME": str(self.home.path)}
         done = subprocess.run(words, env=env, capture_output=True, timeout=60, check=True)
-        (told,) = json.loads(done.stdout)["runs"]
+        told = json.loads(done.stdout)
         assert isinstance(told, dict)
         return told
 
@@ -306,8 +312,11 @@ def the_history_is_locked(world: World) -> None:
         wait_until(lambda: saved(world.run) > reached + 5, SECONDS, "training goes on")
         unread = r"^maxrl_ops_runs_unread 1\.0$"
         wait_until(lambda: world.sees(unread), SECONDS, "in the metrics that it is not read")
+        wait_until(lambda: world.told()["daemon"]["unread"], SECONDS, "in status, too")
+        assert "history.db: database is locked" in world.told()["daemon"]["unread"]
         other.execute("ROLLBACK")
     wait_until(lambda: world.sees(unread.replace("1", "0", 1)), SECONDS, "that it is read again")
+    wait_until(lambda: world.told()["daemon"]["unread"] is None, SECONDS, "the same in status")
 
 
 def the_history_is_damaged(world: World) -> None:
@@ -461,6 +470,8 @@ def test_a_read_only_home(small: World) -> None:
         wait_until(lambda: not processes.is_alive(trainer), SECONDS, "the trainer's end")
         told = small.status()
         assert (told["state"], told["trainer_alive"]) == ("running", False)
+        assert told["refusal"] == f"{small.run.path} may not be written"
+        assert "state.json cannot be written" in told["sentence"]
         refused = "state.json cannot be written, trying again"
         wait_until(lambda: refused in small.run.supervisor_log.read_text(), SECONDS, "its words")
     finally:

@@ -144,6 +144,18 @@ def test_one_of_that_iteration_may_have_been_set_aside_before(
     assert not (earlier / "earlier").exists()
 
 
+def test_of_those_that_were_set_aside_the_last_two_stay(policy: Policy, tmp_path: Path) -> None:
+    run = saved(policy, tmp_path, range(1, 2))
+    for iteration in (9, 5, 7, 6):
+        path = run.checkpoints / f"{iteration:06d}"
+        path.mkdir()
+        (path / "optimizer.pt").write_bytes(b"")
+        (path / CHECKPOINT_MARKER).write_text("{}")
+        assert checkpoint.set_aside_damaged(run) == [f"{iteration:06d}"]
+    left = sorted(p.name for p in run.checkpoints.iterdir())
+    assert left == ["000001", "damaged-000006", "damaged-000007"]
+
+
 @pytest.mark.parametrize("fault", [OSError(5, "Input/output error"), MemoryError()])
 def test_a_checkpoint_that_the_host_cannot_read_now_is_left_where_it_is(
     policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -63,12 +63,19 @@ class Rows:
 
     def publish(self) -> None:
         """Write results, document and chart anew."""
-        rows = list(self.rows.values())
+        rows = sorted(self.rows.values(), key=_place)
         results = {"machine": machine.describe(), "rows": rows}
-        _RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        lines = ",\n".join(json.dumps(row) for row in rows)
+        told = json.dumps(results["machine"])
+        _RESULTS.write_text(f'{{"machine": {told}, "rows": [\n{lines}\n]}}\n')
         _PAGE.write_text(document(results))
         if drawn := chart(Outcomes(rows)):
             _PAGE.with_suffix(".svg").write_text(drawn)
+
+
+def _place(row: Mapping[str, Any]) -> tuple[int, int, int]:
+    """In the order of the tables, whichever ended first."""
+    return list(KINDS).index(row["kind"]), row["seed"], ARMS.index(row["arm"])
 
 
 def orders(kinds: list[str], seeds: list[int], arms: list[str]) -> Iterator[Order]:

@@ -62,8 +62,10 @@ class Kind:
         return f"benchmarks.rescue.sick_tasks:{self.sick}" if self.sick else self.small.spec
 
 
-def _rate(times: int) -> tuple[str, ...]:
-    return ("--learning-rate", f"{times * _RATE:g}")
+def _too_fast(times: int) -> Kind:
+    rate = f"{times * _RATE:g}"
+    title = f"learning rate {rate} instead of {_RATE:g}"
+    return Kind(title, flags=("--learning-rate", rate), signs=_BAD_RATE)
 
 
 _PAID = "the reward itself pays for something else: no control changes what is paid for"
@@ -79,8 +81,8 @@ SICK: Mapping[str, Kind] = {
         flags=("--correctness-threshold", "-1"),
         signs=("LOW", "DEAD GROUPS"),
     ),
-    "learning rate x 30": Kind("learning rate x 30", flags=_rate(30), signs=_BAD_RATE),
-    "learning rate x 100": Kind("learning rate x 100", flags=_rate(100), signs=_BAD_RATE),
+    "learning rate x 30": _too_fast(30),
+    "learning rate x 100": _too_fast(100),
     "weight temperature": Kind(
         "weight temperature 0.001 on rewards that are never equal: of each group one sample counts",
         task="maze",

@@ -22,6 +22,7 @@ def document(results: Mapping[str, Any]) -> str:
         _kinds(outcomes),
         "## Misses",
         _misses(outcomes),
+        _again(outcomes),
         "## Healthy runs",
         _healthy(outcomes),
         _noise(noise),
@@ -127,6 +128,36 @@ def _misses(outcomes: Outcomes) -> str:
             f"best held-out evaluation on the way: {highest} of the twin's."
         )
     return "\n".join(lines) or "None."
+
+
+def _again(outcomes: Outcomes) -> str:
+    """What was made once more, and why; both are told."""
+    pairs = outcomes.again()
+    if not pairs:
+        return ""
+
+    def rows(why: str) -> Iterator[list[str]]:
+        for was, now in pairs:
+            if now.row["again"] == why:
+                name, seed = now.row["kind"], str(now.row["seed"])
+                yield [name, seed, ARM_NAMES[now.row["arm"]], _ending(was), _ending(now)]
+
+    sick = outcomes.before().sick("act")
+    head = ("kind", "seed", "controller", "before", "after")
+    told = (
+        "All other tables show the later runs. With the earlier ones in their place the autopilot "
+        f"rescued {sum(o.is_rescued for o in sick)} of {len(sick)} sick runs."
+    )
+    parts = ["## Made again", told]
+    for why in dict.fromkeys(now.row["again"] for _, now in pairs):
+        parts += [f"{why}:", table(head, rows(why))]
+    return "\n\n".join(parts)
+
+
+def _ending(outcome: Outcome) -> str:
+    detected = outcome.row["detected"]
+    sign = "not noticed" if detected is None else f"{detected[1]} after {outcome.delay}"
+    return f"{_shares([outcome])}, {sign}"
 
 
 def _highest(outcomes: Outcomes, outcome: Outcome) -> float:

@@ -11,6 +11,10 @@ from benchmarks.rescue.summary import summary
 from benchmarks.rescue.tables import ARM_NAMES, actions, table
 
 
+# Where chance alone makes so many equal runs look lost, one run tells little.
+_TOSSED = 0.10
+
+
 def document(results: Mapping[str, Any]) -> str:
     """The page, as markdown."""
     outcomes, noise = Outcomes(results["rows"]), noise_of(results["rows"])
@@ -228,7 +232,10 @@ def _noise(noise: Mapping[str, Noise]) -> str:
         ]
         for task, of in noise.items()
     )
-    return f"{same} How much, by task:\n\n{table(head, rows)}"
+    noisy = {task for task, of in noise.items() if of.chance(RESCUED) > _TOSSED}
+    tossed = [name for name, kind in SICK.items() if kind.task in noisy]
+    caution = f"So the shares of {', '.join(tossed)} tell little." if tossed else ""
+    return f"{same} How much, by task:\n\n{table(head, rows)}\n\n{caution}".rstrip()
 
 
 def _method(results: Mapping[str, Any], outcomes: Outcomes) -> str:

@@ -10,7 +10,6 @@ from benchmarks.rescue.story import story
 from benchmarks.rescue.summary import summary
 from benchmarks.rescue.tables import ARM_NAMES, actions, table
 
-
 # Where chance alone makes so many equal runs look lost, one run tells little.
 _TOSSED = 0.10
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from watchdog.events import FileModifiedEvent, FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
 
 from maxrl_ops.own_log import say
 from maxrl_ops.stop_signals import StopSignals
@@ -34,11 +35,13 @@ class Wakes(FileSystemEventHandler):
         self._directories: set[Path] = set()
         self._root = os.path.realpath(runs_dir) + os.sep
         self._woken_at = 0.0
-        self._observer = Observer() if watching else None
-        if self._observer is None:
+        self._observer: BaseObserver | None = None
+        if not watching:
             return
-        self._observer.daemon = True
         try:
+            # To make one takes an inotify instance, of which a user has 128.
+            self._observer = Observer()
+            self._observer.daemon = True
             self._watch(Path(self._root), recursive=True)
             self._observer.start()
         except OSError as error:

@@ -10,6 +10,9 @@ from benchmarks.rescue.story import story
 from benchmarks.rescue.summary import summary
 from benchmarks.rescue.tables import ARM_NAMES, actions, table
 
+# Where chance alone makes so many equal runs look lost, one run tells little.
+_TOSSED = 0.10
+
 
 def document(results: Mapping[str, Any]) -> str:
     """The page, as markdown."""
@@ -22,6 +25,7 @@ def document(results: Mapping[str, Any]) -> str:
         _kinds(outcomes),
         "## Misses",
         _misses(outcomes),
+        _again(outcomes),
         "## Healthy runs",
         _healthy(outcomes),
         _noise(noise),
@@ -129,6 +133,36 @@ def _misses(outcomes: Outcomes) -> str:
     return "\n".join(lines) or "None."
 
 
+def _again(outcomes: Outcomes) -> str:
+    """What was made once more, and why; both are told."""
+    pairs = outcomes.again()
+    if not pairs:
+        return ""
+
+    def rows(why: str) -> Iterator[list[str]]:
+        for was, now in pairs:
+            if now.row["again"] == why:
+                name, seed = now.row["kind"], str(now.row["seed"])
+                yield [name, seed, ARM_NAMES[now.row["arm"]], _ending(was), _ending(now)]
+
+    sick = outcomes.before().sick("act")
+    head = ("kind", "seed", "controller", "before", "after")
+    told = (
+        "All other tables show the later runs. With the earlier ones in their place the autopilot "
+        f"rescued {sum(o.is_rescued for o in sick)} of {len(sick)} sick runs."
+    )
+    parts = ["## Made again", told]
+    for why in dict.fromkeys(now.row["again"] for _, now in pairs):
+        parts += [f"{why}:", table(head, rows(why))]
+    return "\n\n".join(parts)
+
+
+def _ending(outcome: Outcome) -> str:
+    detected = outcome.row["detected"]
+    sign = "not noticed" if detected is None else f"{detected[1]} after {outcome.delay}"
+    return f"{_shares([outcome])}, {sign}"
+
+
 def _highest(outcomes: Outcomes, outcome: Outcome) -> float:
     """Of all evaluations that the run made, over the best that its twin made."""
     return _best(outcome.row) / _best(outcomes.twin(outcome.row) or {})
@@ -197,7 +231,10 @@ def _noise(noise: Mapping[str, Noise]) -> str:
         ]
         for task, of in noise.items()
     )
-    return f"{same} How much, by task:\n\n{table(head, rows)}"
+    noisy = {task for task, of in noise.items() if of.chance(RESCUED) > _TOSSED}
+    tossed = [name for name, kind in SICK.items() if kind.task in noisy]
+    caution = f"So the shares of {', '.join(tossed)} tell little." if tossed else ""
+    return f"{same} How much, by task:\n\n{table(head, rows)}\n\n{caution}".rstrip()
 
 
 def _method(results: Mapping[str, Any], outcomes: Outcomes) -> str:

@@ -74,6 +74,17 @@ class Outcomes:
         keys = ((kind, seed, arm) for kind in kinds for seed in seeds)
         return [self._found[key] for key in keys if key in self._found]
 
+    def before(self) -> "Outcomes":
+        """As they were before some were made again."""
+        return Outcomes({**row, **row.get("before", {})} for row in self.rows.values())
+
+    def again(self) -> list[tuple[Outcome, Outcome]]:
+        """Those that were made again, as they were and as they are."""
+        earlier = self.before()
+        changed = [o for key, o in self._found.items() if "again" in self.rows[key]]
+        pairs = ((earlier.beside(o, o.row["arm"]), o) for o in changed)
+        return [(was, now) for was, now in pairs if was is not None]
+
     def beside(self, outcome: Outcome, arm: str) -> Outcome | None:
         """The same run of the same seed in another arm."""
         return self._found.get((outcome.row["kind"], outcome.row["seed"], arm))

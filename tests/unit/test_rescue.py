@@ -177,6 +177,15 @@ def test_the_page_names_a_miss_and_its_reason() -> None:
     assert "**reward hacked by length** (40%; seed 0): no controller could" in text
 
 
+def test_the_page_tells_what_a_run_was_before_it_was_made_again() -> None:
+    before = {"pass_at_1": 0.1, "detected": None}
+    again = row("log rotated", "act", 0.5, detected=[40, "LOW"], again="A rule", before=before)
+    text = document({"machine": "a machine", "rows": [*ROWS, again]})
+    assert "A rule:" in text
+    assert "| log rotated | 0 | autopilot | 20%, not noticed | **100%**, LOW after 40 |" in text
+    assert "rescued 1 of 2 sick runs" in text
+
+
 def test_the_page_and_its_chart_are_as_the_results_say() -> None:
     kept, page = ROOT / "benchmarks/results/rescue.json", ROOT / "docs/rescue.md"
     if not kept.exists():

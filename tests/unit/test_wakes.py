@@ -1,5 +1,6 @@
 """What the loop does where writes wake it, and where they ought to and do not."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -56,3 +57,21 @@ def test_a_write_that_wakes_nobody_is_found_and_the_log_looked_at_often_from_the
     append(run.log, block(4))
     follower.find(run, 1, 2, 3, 4)
     wait_until(lambda: Dropping.asked_for > 0.5, 10, "a long wait again")
+
+
+def test_runs_are_looked_after_where_no_inotify_instance_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def none_left() -> None:
+        raise OSError(errno.EMFILE, "inotify instance limit reached")
+
+    # Watchdog takes one as soon as an observer is made.
+    monkeypatch.setattr("maxrl_ops.wakes.Observer", none_left)
+    with closing(Follower(tmp_path, watching=True)) as follower:
+        run = make_run(follower.home.path, "one")
+        append(run.log, block(1))
+        follower.start()
+        follower.find(run, 1)
+        append(run.log, block(2))
+        follower.find(run, 1, 2)
+    assert "logs cannot be watched" in capsys.readouterr().err

@@ -149,7 +149,8 @@ def _again(outcomes: Outcomes) -> str:
     head = ("kind", "seed", "controller", "before", "after")
     told = (
         "All other tables show the later runs. With the earlier ones in their place the autopilot "
-        f"rescued {sum(o.is_rescued for o in sick)} of {len(sick)} sick runs."
+        f"rescued {sum(o.is_rescued for o in sick)} of {len(sick)} sick runs. Shares are of the "
+        "twin's pass@1, or of what a healthy run reaches under `observe`."
     )
     parts = ["## Made again", told]
     for why in dict.fromkeys(now.row["again"] for _, now in pairs):
@@ -159,6 +160,8 @@ def _again(outcomes: Outcomes) -> str:
 
 def _ending(outcome: Outcome) -> str:
     detected = outcome.row["detected"]
+    if outcome.row["kind"] in HEALTHY:
+        return f"{outcome.share:.0%}"
     sign = "not noticed" if detected is None else f"{detected[1]} after {outcome.delay}"
     return f"{_shares([outcome])}, {sign}"
 
@@ -241,7 +244,7 @@ def _method(results: Mapping[str, Any], outcomes: Outcomes) -> str:
     env = ", ".join(f"`{key}={value}`" for key, value in SUPERVISION.items())
     seeds = ", ".join(str(seed) for seed in _seeds(results["rows"]))
     return f"""- **The runs** are the installed command's, each in a home of its own with a daemon
-  of its own, policy `guide` as it is shipped. The models have some 84,000 parameters (arithmetic
+  of its own, policy `guide` as it is shipped. The models have some 83,000 parameters (arithmetic
   357,000), an iteration of 64 samples takes some 50 ms, a run 200 of them (arithmetic 100).
   Held-out evaluations every 20 iterations, checkpoints every 10.
 - **Outcome**: pass@1 of the newest checkpoint that can be read, once as many samples were drawn as

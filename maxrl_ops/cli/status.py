@@ -8,7 +8,6 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from maxrl_ops.cli import finding
@@ -78,6 +77,7 @@ def _as_json(
         "metrics": daemon and daemon.metrics,
         "frozen": is_frozen(home()),
         "policy_problem": daemon and daemon.policy_problem,
+        "unread": daemon and daemon.unread,
         "problem": journal.problem,
     }
     host = Host(home().path).look()
@@ -99,6 +99,8 @@ def _judge(daemon: DaemonFile | None, journal: JournalReader) -> str:
         said += "; the autopilot is frozen: maxrl-ops unfreeze"
     if daemon is not None and daemon.policy_problem is not None:
         said += f"; the policy stays as it was: {daemon.policy_problem}"
+    if daemon is not None and daemon.unread is not None:
+        said += f"; it cannot follow {daemon.unread}"
     return said
 
 
@@ -149,11 +151,14 @@ def _figures(run: RunSnapshot) -> tuple[Text, ...]:
 
 
 def _block(run: RunSnapshot, row: tuple[Text, ...], widths: list[int]) -> RenderableType:
-    """A row of figures, in columns that all runs share, and the sentence under it."""
-    figures = Table.grid(padding=(0, 3))
-    for width in widths:
-        figures.add_column(min_width=width, no_wrap=True)
-    figures.add_row(*row)
+    """A row of figures, in columns that all runs share, and the sentence under it.
+
+    What does not fit beside a long name is on the next line: a table would cut it.
+    """
+    for cell, width in zip(row, widths, strict=True):
+        cell.pad_right(width - cell.cell_len)
+    figures = Text(" " * 3).join(row)
+    figures.rstrip()
     return Group(figures, Padding(shown(run.sentence), (0, 0, 1, 2)))
 
 

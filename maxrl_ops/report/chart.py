@@ -115,7 +115,11 @@ def svg(chart: Chart) -> str:
 def legend(chart: Chart) -> str:
     """What the colours mean, as HTML; empty where one colour says it all."""
     parts: list[Line | Dots | Band] = [*chart.lines, *chart.dots, *chart.bands]
-    shown = [(part.label, part.colour) for part in parts if part.label and part.points]
+    shown = [
+        (part.label, part.colour)
+        for part in parts
+        if part.label and any(math.isfinite(point[1]) for point in part.points)
+    ]
     unique = list(dict.fromkeys(shown))
     if not unique:
         return ""
@@ -238,6 +242,8 @@ def _line(scale: _Scale, line: Line) -> str:
 
 def _band(scale: _Scale, band: Band) -> str:
     known = [p for p in band.points if scale.can_show(p[1]) and scale.can_show(p[2])]
+    if not known:
+        return ""
     upper = [scale.place((x, high)) for x, _, high in known]
     lower = [scale.place((x, low)) for x, low, _ in reversed(known)]
     return f'<polygon class="b c{band.colour % 8}" points="{" ".join([*upper, *lower])}"/>'

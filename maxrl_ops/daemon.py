@@ -32,6 +32,7 @@ from maxrl_ops.metrics_server import Server, serve
 from maxrl_ops.notify import Notifier, is_service
 from maxrl_ops.operator_files import is_frozen
 from maxrl_ops.own_log import say
+from maxrl_ops.pace import LOOK_SECONDS, Pace
 from maxrl_ops.policy_file import PolicyError, PolicyFile
 from maxrl_ops.retention import Limits, Retention
 from maxrl_ops.roll import Roll
@@ -39,7 +40,6 @@ from maxrl_ops.run_metrics import run_samples
 from maxrl_ops.run_view import view_of
 from maxrl_ops.run_watch import RunWatch
 from maxrl_ops.seen_run import (
-    LOOK_SECONDS,
     SeenRun,
     all_stamps_of,
     in_one_line,
@@ -59,11 +59,7 @@ from maxrl_ops.wire.documents import RunSpec, utc_now
 from maxrl_ops.wire.rundir import DocumentError, RunDir, make_directories
 from maxrl_ops.wire.settings import NO_WATCH_ENV
 
-# How often logs are looked at whose writes do not wake. Where all do, the loop turns as often as
-# runs are looked at (LOOK_SECONDS): what comes beside their logs waits so long.
-_TICK_SECONDS = 0.25
-# Writes within this are taken in together: a commit costs the same for one run and for ten. Of very
-# many runs, within a tick: to wake for each costs more than to take it in.
+# Writes within this are taken in together: a commit costs the same for one run and for ten.
 _GATHER_SECONDS = 0.005
 # How often the disk and the GPUs are looked at.
 _HOST_SECONDS = 5.0
@@ -74,11 +70,6 @@ _STANDSTILL_SECONDS = 15.0
 # What a log is made into refers to nothing in circles: looking for such after each 700 objects
 # took a seventh of the time.
 _COLLECTIONS = (20_000, 50, 100)
-# Of so many runs that go on, the series are written as soon as one has changed. For each beyond
-# them, a run's are left as they are for so much longer: to write them takes longer than to read a
-# block.
-_SHOWN_AT_ONCE = 100
-_SHOWN_AFTER_SECONDS = 0.005
 # So many runs are one piece of a turn: what it found is stored and shown before the next piece.
 _LOOKED_AT_ONCE = 1000
 _OK, _CONFIGURATION, _IN_USE, _NOT_UP = 0, 2, 4, 5
@@ -110,10 +101,12 @@ class Daemon:
         self._listed_at = -LOOK_SECONDS
         self._turned_at = time.monotonic()
         self._is_ready = self._is_watched = False
+        # As of the turn's, or the wake's, beginning.
+        self._was_frozen = False
         # There is something to be done for which nothing wakes.
         self._is_hasty = True
         self._host_at = -_HOST_SECONDS
-        self._going_on = 0
+        self._pace = Pace()
         self._shown: dict[str, Lines] = {}
         self._states: Counter[str] = Counter()
         self._unread = 0
@@ -126,8 +119,9 @@ class Daemon:
         `told` is called after each reload, and when another run, or none, cannot be followed.
         """
         told_of = self.unread_problem
-        self._is_watched = wakes.is_watching
         while not signals.take():
+            wakes.watch(wanted=not self._pace.is_crowded)
+            self._is_watched = wakes.is_watching
             if signals.take_reload():
                 self._manager.reloading()
                 self.reload()
@@ -140,17 +134,14 @@ class Daemon:
                 told()
             wakes.follow({n: s.attached_log for n, s in self._roll.runs.items() if s.attached_log})
             while not is_busy and (left := begun + self._pause() - time.monotonic()) > 0:
-                is_crowded = self._going_on > _SHOWN_AT_ONCE
-                gathered = _TICK_SECONDS if is_crowded else _GATHER_SECONDS
-                woken = wakes.wait(signals, left, gathered)
+                woken = wakes.wait(signals, left, _GATHER_SECONDS)
                 if not woken:
                     break
                 is_busy = self._look_at_woken(woken)
 
     def _pause(self) -> float:
         """Seconds from one turn to the next, unless something wakes: a wait costs, too."""
-        is_quiet = self._is_watched and not self._is_hasty
-        return LOOK_SECONDS if is_quiet else _TICK_SECONDS
+        return self._pace.turns(is_quiet=self._is_watched and not self._is_hasty)
 
     def turn(self) -> bool:
         """One piece of every run's log; whether there may be more at once."""
@@ -165,11 +156,8 @@ class Daemon:
             self._host_at = now
             self._on = self._host.look()
         # Those at rest are of no account, however many a home has gathered.
-        self._going_on = sum(seen.goes_on(now) for seen in self._roll.awake.values())
-        is_frozen, is_watched = self._is_frozen(), self._is_watched
-        due = self._roll.due(
-            now, lambda seen: seen.is_due(now, is_watched=is_watched, is_frozen=is_frozen)
-        )
+        self._pace.count(sum(seen.goes_on(now) for seen in self._roll.awake.values()))
+        due = self._due(now)
         is_busy = self._roll.has_found
         for start in range(0, len(due), _LOOKED_AT_ONCE):
             is_busy |= self._look_at(due[start : start + _LOOKED_AT_ONCE])
@@ -181,6 +169,16 @@ class Daemon:
         if self._retention is not None and self._is_ready and self._roll.is_whole:
             self._is_hasty |= self._retention.turn(self._roll.runs.keys())
         return is_busy
+
+    def _due(self, now: float) -> list[SeenRun]:
+        """Runs that something may have come of, or that it is time to look at."""
+        is_frozen, is_watched, looks = self._is_frozen(), self._is_watched, self._pace.looks
+        return self._roll.due(
+            now,
+            lambda seen: seen.is_due(
+                now, is_watched=is_watched, is_frozen=is_frozen, look_seconds=looks
+            ),
+        )
 
     def _look_at_woken(self, names: AbstractSet[str]) -> bool:
         """One piece of those runs' logs, which were written to; whether there may be more."""
@@ -195,6 +193,7 @@ class Daemon:
     def _look_at(self, runs: Sequence[SeenRun]) -> bool:
         """One piece of those runs' logs, in one transaction; whether there may be more at once."""
         is_busy = False
+        self._was_frozen = self._is_frozen()
         try:
             with self._store.gathering():
                 for seen in runs:
@@ -276,7 +275,7 @@ class Daemon:
         return False
 
     def _turn_of(self, seen: SeenRun, now: float) -> bool:
-        has_news = now - seen.looked_at >= LOOK_SECONDS
+        has_news = now - seen.looked_at >= self._pace.looks
         is_kept = seen.looked_as and time.time() <= seen.past_at
         if has_news and is_kept and seen.looked_as == all_stamps_of(seen):
             # A log that grows all the same is read, but there is nothing to be looked at.
@@ -284,7 +283,7 @@ class Daemon:
             if watch is None:
                 return False
             is_awaited = seen.is_stale or watch.state.suggested
-            if not watch.has_news(is_frozen=self._is_frozen()) and not is_awaited:
+            if not watch.has_news(is_frozen=self._was_frozen) and not is_awaited:
                 # What is shown of it is written: until a file changes nobody needs the rest.
                 seen.watch = None
                 return False
@@ -295,9 +294,11 @@ class Daemon:
             seen.done_as = None
         if seen.watch is not None and seen.watch.is_replaced():
             seen.watch, seen.lines, has_news = None, {}, True
-        stamps = stamps_of(seen) if has_news or seen.watch is None else ()
+        # Before the look: what changes meanwhile makes another of them. None of a run that trained.
+        may_rest = not seen.trained or seen.watch is None
+        stamps = stamps_of(seen) if may_rest and (has_news or seen.watch is None) else ()
         if has_news:
-            looked_as = all_stamps_of(seen)
+            looked_as = all_stamps_of(seen) if may_rest else None
             look(seen, now)
             revive(seen, now)
             seen.past_at = past_at(seen)
@@ -316,13 +317,13 @@ class Daemon:
             )
             look(seen, now)
         catches_up = seen.watch.is_catching_up
-        has_read, is_old = seen.tick(seen.watch, now), is_past(seen)
+        has_read, is_old = seen.tick(seen.watch, now, is_frozen=self._was_frozen), is_past(seen)
         if has_read and is_old and not seen.watch.lag:
             # At once, for nothing will come any more: not all of thousands are to be in memory.
-            has_read = seen.tick(seen.watch, now)
+            has_read = seen.tick(seen.watch, now, is_frozen=self._was_frozen)
         # What has come meanwhile has its own turn: of very many runs some always have something.
         is_busy = has_read and (catches_up or seen.watch.lag > 0)
-        if not has_read and has_news and is_old:
+        if not has_read and has_news and stamps and is_old:
             seen.done_as, seen.watch, seen.lines = stamps, None, {}
         elif (has_read or has_news or seen.is_stale) and not seen.watch.is_catching_up:
             self._describe(seen, seen.watch, has_read=has_read)
@@ -337,8 +338,7 @@ class Daemon:
         now = time.monotonic()
         if seen.is_stale and now >= seen.show_at:
             seen.lines = lines_of(run_samples(view_of(watch, self._store, state, seen.state)))
-            after = (self._going_on - _SHOWN_AT_ONCE) * _SHOWN_AFTER_SECONDS
-            seen.is_stale, seen.show_at = False, now + after
+            seen.is_stale, seen.show_at = False, now + self._pace.shows
 
     def _has_taken_in(self, run: RunDir, spec: RunSpec) -> bool:
         """The history holds the whole log: hundreds of old runs are not folded at every start."""

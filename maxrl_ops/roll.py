@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from maxrl_ops.hearing import Stamp, stamp_of
 from maxrl_ops.own_log import say
-from maxrl_ops.seen_run import LOOK_SECONDS, REST_SECONDS, SeenRun, in_one_line
+from maxrl_ops.pace import LOOK_SECONDS, REST_SECONDS
+from maxrl_ops.seen_run import SeenRun, in_one_line
 from maxrl_ops.settings import Home
 from maxrl_ops.wire.rundir import RunDir
 

@@ -299,10 +299,10 @@ def test_a_bug_that_one_run_wakes_is_told_once(
     begun(loop.home.path, "other")
     real = run_watch.RunWatch.tick
 
-    def tick(watch: run_watch.RunWatch, *, is_over: bool) -> bool:
+    def tick(watch: run_watch.RunWatch, *, is_over: bool, is_frozen: bool) -> bool:
         if watch.run.name == "one":
             raise ZeroDivisionError("a bug")
-        return real(watch, is_over=is_over)
+        return real(watch, is_over=is_over, is_frozen=is_frozen)
 
     monkeypatch.setattr(run_watch.RunWatch, "tick", tick)
     for _ in range(5):

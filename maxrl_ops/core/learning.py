@@ -18,15 +18,19 @@ class Mean(NamedTuple):
 
 
 def mean_of(values: Sequence[float | None]) -> Mean | None:
-    """None where fewer than two values are told; what is not finite is not told."""
+    """None where fewer than two values are told, or too large ones; NaN and inf are not told."""
     # NaN and infinity are what is not itself less itself.
     told = [value for value in values if value is not None and value - value == 0]
     count = len(told)
     if count < 2:
         return None
-    mean = math.fsum(told) / count
-    # statistics.variance is exact, and fifty times slower.
-    variance = math.fsum([(value - mean) ** 2 for value in told]) / (count - 1)
+    try:
+        mean = math.fsum(told) / count
+        # statistics.variance is exact, and fifty times slower.
+        variance = math.fsum([(value - mean) ** 2 for value in told]) / (count - 1)
+    except OverflowError:
+        # A log may hold 1e308.
+        return None
     return Mean(mean, math.sqrt(variance / count))
 
 

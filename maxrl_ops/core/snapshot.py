@@ -312,7 +312,7 @@ def _from_header(history: RunHistory) -> dict[str, Any]:
             "model": header.model,
             "device": header.device,
             "target_iterations": header.target_iterations,
-            "reference_threshold": header.reference_threshold,
+            "reference_threshold": _finite(header.reference_threshold),
         }
     )
 
@@ -395,7 +395,7 @@ def _eta(history: RunHistory, target: int | None) -> float | None:
     typical = median(d for d in durations if d is not None) if durations else None
     if typical is None or target is None:
         return None
-    return max(0, target - history.iteration) * typical
+    return _finite(max(0, target - history.iteration) * typical)
 
 
 def _gaps(records: list[IterationRecord]) -> list[float | None]:

@@ -277,10 +277,10 @@ make = Few
     assert sorted(kept["prompts"]) == list("1234")
 
 
-def test_groups_without_signal_are_drawn_again_and_counted(here: Path) -> None:
-    """Two families: one never right; one right for its first sample, and not for its second."""
-    often_dead = """
-class OftenDead(Mine):
+def test_correct_answers_are_remembered_and_learned_from_again(here: Path) -> None:
+    """Two families: one never right; one right for its second sample, and not for its first."""
+    half_right = """
+class HalfRight(Mine):
     def training_prompts(self, rng, count):
         families = ("ab" * count)[:count]
         return [Prompt(f"{each}{rng.random()}", each, "1+1=", ()) for each in families]
@@ -289,32 +289,26 @@ class OftenDead(Mine):
             Verdict(parsed=True, score=float(p.family == "b" and i % 2))
             for i, p in enumerate(prompts)
         ]
-make = OftenDead
+make = HalfRight
 """
-    (here / "dead.py").write_text(PROTOCOL + often_dead)
-    settings = {"MAXRL_PROMPTS_PER_ITERATION": "4", "MAXRL_REDRAWS": "2", "MAXRL_REPLAY": "3"}
-    done = train(here, MAXRL_TASK="dead.py:make", **settings)
+    (here / "half.py").write_text(PROTOCOL + half_right)
+    settings = {"MAXRL_PROMPTS_PER_ITERATION": "8", "MAXRL_REPLAY": "3"}
+    done = train(here, MAXRL_TASK="half.py:make", **settings)
     assert done.returncode == 0, done.stderr
     run = here / "maxrl-run"
     [header] = [event for event in events(run) if isinstance(event, RunStarted)]
-    assert (header.redraws, header.replay) == (2, 3)
+    assert header.replay == 3
     drawn = samples(run)
     records = [event for event in events(run) if isinstance(event, IterationRecord)]
-    # Two to four prompts were solved at first, and all of them are remembered.
+    # Four prompts are solved each time, and all of them are remembered.
     right = {s["prompt"] for s in drawn if s["iteration"] == 1 and s["reward"] == 1.0}
     assert [record.replayed for record in records] == [0, min(3, len(right))]
     kept = json.loads((run / "checkpoints" / "000002" / "replay.json").read_text())
     assert right < set(kept)
     for record in records:
-        groups = [s["prompt"] for s in drawn if s["iteration"] == record.iteration][::2]
-        # Of four groups two are dead, of those in their place at most two; four are there to learn
-        # from, whatever the last draw gave.
-        assert record.groups_redrawn is not None
-        assert 2 <= record.groups_redrawn <= 4
-        assert len(groups) == 4 + record.groups_redrawn
-        assert record.n_total == record.unique_of == 2 * len(groups)
-        assert record.groups_mixed == sum(g.startswith("b") for g in groups)
-        assert record.groups_all_wrong == sum(g.startswith("a") for g in groups)
+        # What is learned from again is no sample of the iteration.
+        assert record.n_total == 16
+        assert (record.groups_mixed, record.groups_all_wrong) == (4, 4)
 
 
 def test_a_batch_that_raises_is_asked_sample_by_sample(load: Callable[..., Task]) -> None:

@@ -74,6 +74,10 @@ def test_reward_hacking() -> None:
     assert bought() is None
     assert bought(compile_ratio=0.8, tests_pass_ratio=0.6) is None
     assert "compile" in (bought(compile_ratio=0.8) or "")
+    # Tests get better, but what counts as correct gets better faster.
+    faster = bought(compile_ratio=0.6, tests_pass_ratio=0.5, reference_correct=60)
+    assert "count as correct and fail their tests" in (faster or "")
+    assert bought(compile_ratio=0.6, tests_pass_ratio=0.5, reference_correct=51) is None
     assert "the reward is higher" in (bought(reward_mean=15.0) or "")
     assert "tokens long" in (bought(length_mean=12.0) or "")
     assert "trivial" in (bought(trivial_ratio=0.4) or "")

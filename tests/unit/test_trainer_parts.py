@@ -12,7 +12,7 @@ from maxrl_ops.wire.record import IterationRecord
 from maxrl_ops.wire.rundir import RunDir
 from maxrl_ops.wire.settings import SettingError
 from trainer.advice import Advice
-from trainer.batch import Sample, correct_answers, describe, is_dead, judge, terms_of
+from trainer.batch import Sample, correct_answers, describe, judge, terms_of
 from trainer.config import load_config
 from trainer.evaluate import pass_at_k, summarise
 from trainer.replay import Answer
@@ -115,30 +115,6 @@ def test_grpo_pushes_wrong_samples_down() -> None:
     signs = [math.copysign(1, t.coefficient) for t in terms]
     assert signs == [1, -1, -1, -1]
     assert "effective_samples" not in describe([group(RIGHT, WRONG)], state, TASK)
-
-
-@pytest.mark.parametrize(
-    ("objective", "verdicts", "dead"),
-    [
-        ("maxrl", (RIGHT, WRONG), False),
-        ("maxrl", (WRONG, BROKEN, UNPARSED), True),
-        ("maxrl", (RIGHT, RIGHT, LOST), True),
-        ("maxrl", (LOST, LOST), True),
-        ("grpo", (WRONG, UNPARSED), False),
-        ("grpo", (WRONG, WRONG), True),
-        ("grpo_masked", (WRONG, UNPARSED), True),
-        ("grpo_masked", (RIGHT, UNPARSED), False),
-    ],
-)
-def test_a_group_is_dead_when_no_sample_is_preferred(
-    objective: str, verdicts: tuple[Verdict, ...], *, dead: bool
-) -> None:
-    assert is_dead(group(*verdicts), replace(STATE, objective=objective)) == dead
-
-
-def test_all_correct_with_different_rewards_is_not_dead() -> None:
-    state = replace(STATE, correctness_threshold=15.0)
-    assert not is_dead(group(RIGHT, WARNED), state)
 
 
 def test_correct_needs_a_compiler_that_agrees() -> None:

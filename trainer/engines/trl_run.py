@@ -43,7 +43,6 @@ _MOST_PROMPTS = 100_000
 # What TRL has no counterpart of.
 _NATIVE = {
     "prompt_sampling": "uniform",
-    "redraws": 0,
     "replay": 0,
     "length_normalisation": False,
     "torch_compile": False,

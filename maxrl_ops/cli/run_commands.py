@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from maxrl_ops.cli.common_options import GivenRunName, RunName
+from maxrl_ops.cli.common_options import GivenRunName, RunName, TimeoutOption
 from maxrl_ops.cli.start_options import OWN, OWN_COMMAND, StartCommand, with_options
 
 app = typer.Typer()
@@ -75,9 +75,7 @@ def detach(
 def stop(
     name: RunName = None,
     every: Annotated[bool, typer.Option("--all", help="Stop every active run.")] = False,
-    timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for the end.")
-    ] = 300.0,
+    timeout: TimeoutOption = 300.0,
 ) -> int:
     """Stop a run, with a checkpoint.
 

@@ -1,7 +1,6 @@
 """What came of a sweep, read from its runs: as tables, as JSON, as a page."""
 
 import json
-import math
 import sys
 from pathlib import Path
 
@@ -58,7 +57,7 @@ def _outcome(planned: Planned) -> Outcome:
         iterations=found.iteration,
         samples=curves.samples_at(curves.last),
         seconds=cost.get("seconds"),
-        pass_at={k: value for k, value in last.items() if math.isfinite(value)},
+        pass_at={k: value for k, value in last.items() if 0.0 <= value <= 1.0},
         reached=reached_of(curves),
         curves=curves,
     )

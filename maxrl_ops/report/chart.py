@@ -121,7 +121,7 @@ def legend(chart: Chart) -> str:
     shown = [
         (part.label, part.colour)
         for part in parts
-        if part.label and any(_is_drawn(point[1]) for point in part.points)
+        if part.label and any(is_drawn(point[1]) for point in part.points)
     ]
     unique = list(dict.fromkeys(shown))
     if not unique:
@@ -170,7 +170,7 @@ class _Scale:
         return f"{self.left(point[0]):.1f},{self.top(point[1]):.1f}"
 
     def can_show(self, y: float) -> bool:
-        return _is_drawn(y) and (y > 0 or not self.is_logarithmic)
+        return is_drawn(y) and (y > 0 or not self.is_logarithmic)
 
 
 def _all_points(chart: Chart) -> Iterable[Point]:
@@ -184,11 +184,11 @@ def _all_points(chart: Chart) -> Iterable[Point]:
 
 def _finite(chart: Chart, points: Iterable[Point]) -> Iterable[Point]:
     for x, y in points:
-        if math.isfinite(x) and _is_drawn(y) and (y > 0 or not chart.is_logarithmic):
+        if math.isfinite(x) and is_drawn(y) and (y > 0 or not chart.is_logarithmic):
             yield x, y
 
 
-def _is_drawn(y: float) -> bool:
+def is_drawn(y: float) -> bool:
     """NaN is not, nor is what no axis could hold."""
     return abs(y) < _LARGEST
 

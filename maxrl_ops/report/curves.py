@@ -19,6 +19,8 @@ _MOST_POINTS = 1000
 # Iterations that a smoothed share and its interval are made of.
 WINDOW = 20
 _Z = 1.96
+# Seconds: what a log says an iteration took beyond thirty years is none.
+_LONGEST = 1e9
 
 _FIGURES = (
     *("loss", "correct_reward_mean", "reward_mean", "reward_std", "grad_norm", "entropy", "kl"),
@@ -205,7 +207,7 @@ class Curves:
         if record.n_total is not None:
             self._drawn += record.n_total
             self.samples.add(at, self._drawn)
-        if record.duration is not None:
+        if record.duration is not None and 0.0 <= record.duration < _LONGEST:
             self._trained += record.duration
             self.seconds.add(at, self._trained)
         for name in _FIGURES:
@@ -241,7 +243,7 @@ def reached(evaluations: Iterable[Evaluated], level: float) -> int | None:
     """The iteration at which held-out pass@1 was at `level` for the second time running."""
     before = False
     for each in evaluations:
-        now = each.pass_at_k.get(1, math.nan) >= level
+        now = level <= each.pass_at_k.get(1, math.nan) <= 1.0
         if now and before:
             return each.iteration
         before = now

@@ -1,6 +1,5 @@
 """A sweep as one page: its tables, its curves, and every run in it."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from statistics import fmean
@@ -8,7 +7,7 @@ from statistics import fmean
 from maxrl_ops.core import secret_words
 from maxrl_ops.core.student import estimate
 from maxrl_ops.core.sweep import Point, Sweep, label, spelt
-from maxrl_ops.report.chart import Band, Chart, Line, share
+from maxrl_ops.report.chart import Band, Chart, Line, is_drawn, share
 from maxrl_ops.report.chart import Point as Place
 from maxrl_ops.report.curves import WINDOW, Curves
 from maxrl_ops.report.page import charts, facts, page, section, table, text
@@ -178,7 +177,8 @@ def _places(
     for each in curves.evaluations:
         x = each.iteration if unit == "iteration" else curves.samples_at(each.iteration)
         y = figure(each)
-        if x is not None and y is not None and math.isfinite(y):
+        # Not NaN, nor whatever else a log may take for a share.
+        if x is not None and y is not None and 0.0 <= y <= 1.0:
             places[each.iteration] = float(x), y
     return places
 
@@ -209,7 +209,8 @@ def _mean_chart(
     for colour, (point, several) in enumerate(told):
         by_x: dict[float, list[float]] = {}
         for x, y in chain.from_iterable(map(curve, several)):
-            by_x.setdefault(x, []).append(y)
+            if is_drawn(y):
+                by_x.setdefault(x, []).append(y)
         means = [(x, fmean(ys)) for x, ys in sorted(by_x.items())]
         lines.append(Line(label(point), means[:: 1 + len(means) // _MOST_PLACES], colour))
     is_share = title.startswith("Correctness")

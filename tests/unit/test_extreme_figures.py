@@ -8,9 +8,11 @@ from typing import NoReturn
 
 import pytest
 
+from maxrl_ops import sweep_file
 from maxrl_ops.cli.app import run
+from maxrl_ops.core.sweep import Axis, Sweep
 from maxrl_ops.wire.documents import RunSpec, SupervisorState
-from maxrl_ops.wire.rundir import RunDir
+from maxrl_ops.wire.rundir import RunDir, make_directories
 
 EXTREMES = ("nan", "inf", "-inf", "1e308", "-1e308", "0", "1e-320")
 HUGE = ("9" * 30, "9" * 400, "0")
@@ -76,18 +78,27 @@ def test_any_figure_is_read(
 ) -> None:
     monkeypatch.setenv("MAXRL_OPS_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    for name in ("a", "b"):
+    sweep = Sweep("s", "s", (Axis("n_samples", (4,)),), (0, 1), {}, created="2026-11-25")
+    make_directories(tmp_path / "sweeps")
+    sweep_file.save(tmp_path / "sweeps" / "s.json", sweep)
+    names = ("a", "b", *(each.name for each in sweep.runs()))
+    for number, name in enumerate(names):
         found = RunDir(tmp_path / "runs" / name)
         found.path.mkdir(parents=True)
         RunSpec(name, "j", {}, (), "2026-11-25T00:00:00Z").save(found)
         SupervisorState("finished", "2026-11-25T00:00:00Z").save(found)
-        found.log.write_text(log(2 * seed + (name == "b")))
-    for words in (["backtest", "a"], ["status"], ["compare", "a", "b", "--to", "c.html"]):
+        found.log.write_text(log(len(names) * seed + number))
+    for words in (
+        ["backtest", "a"],
+        ["status"],
+        ["compare", "a", "b", "--to", "c.html"],
+        ["compare", "s", "--to", "s.html"],
+    ):
         assert run([*words, "--json"]) == 0
         json.loads(capsys.readouterr().out, parse_constant=refuse)
     assert run(["backtest", "b"]) == 0
     assert run(["report", "a", "--to", "a.html"]) == 0
-    for page in ("a.html", "c.html"):
+    for page in ("a.html", "c.html", "s.html"):
         places = re.findall(r'(?:points|[xy][12]|c[xy])="([^"]*)"', Path(page).read_text("utf-8"))
         assert places
         assert not [place for place in places if "n" in place]

@@ -97,6 +97,8 @@ class Ratio:
     """Of two medians, the first arm's over the second's, with a bootstrap interval.
 
     Attributes:
+        low: 0 where nothing is known: the second arm did not get there in too many resamples.
+        high: Infinite where nothing is known: likewise the first arm.
         is_least: The first arm's is not known but above what its runs had: it is at least this.
         is_most: Likewise the second's.
     """
@@ -113,23 +115,23 @@ def ratio(
 ) -> Ratio:
     """How many times what `mine` took `base` took, over seeds.
 
-    What was not reached counts as having taken the whole of its budget, which is too little: of
-    the base this makes the ratio too small, never too large.
+    A median that was not reached is more than the budget, and no more is known of it: of the base
+    it makes the ratio at least so much, of `mine` at most. Both ends of the interval heed that.
     """
-    ours = [min(value, mine_budget) for value in mine]
-    theirs = [min(value, base_budget) for value in base]
     rng = Random(0)
-    drawn = sorted(
-        median(rng.choices(theirs, k=len(theirs))).value
-        / median(rng.choices(ours, k=len(ours))).value
-        for _ in range(2000)
-    )
+    least, most = [], []
+    for _ in range(2000):
+        theirs = median(rng.choices(base, k=len(base))).value
+        ours = median(rng.choices(mine, k=len(mine))).value
+        least.append(min(theirs, base_budget) / ours)
+        most.append(theirs / min(ours, mine_budget))
+    theirs, ours = median(base).value, median(mine).value
     return Ratio(
-        median(theirs).value / median(ours).value,
-        drawn[49],
-        drawn[-50],
-        math.isinf(median(base).value),
-        math.isinf(median(mine).value),
+        min(theirs, base_budget) / min(ours, mine_budget),
+        sorted(least)[49],
+        sorted(most)[-50],
+        math.isinf(theirs),
+        math.isinf(ours),
     )
 
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.small_tasks.build`: the models of the small tasks, anew (three minutes).
+"""`python -m benchmarks.small_tasks.build`: the models of the small tasks, anew (four minutes).
 
 Each is a Llama of about 85,000 parameters that spells in single characters, trained on its task's
 corpus, which is sloppy, or on a sound one and made unsure afterwards. The same seed gives the same

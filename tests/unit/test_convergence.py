@@ -68,9 +68,17 @@ def test_what_was_not_reached_counts_as_the_longest() -> None:
 def test_a_ratio_to_what_never_came_is_a_lower_bound() -> None:
     found = study.ratio([math.inf] * 5, 12_800, [1000.0] * 5, 4000)
     assert (found.value, found.is_least, found.is_most) == (12.8, True, False)
+    assert (found.low, found.high) == (12.8, math.inf)
     found = study.ratio([4000.0] * 5, 12_800, [1000.0, 2000, 2000, 2000, 4000], 12_800)
     assert found.value == 2
     assert 1 <= found.low <= 2 <= found.high <= 4
+
+
+def test_one_seed_of_five_that_never_came_leaves_the_lower_end_unknown() -> None:
+    found = study.ratio([math.inf] * 5, 12_800, [2000.0, 2000, 3000, 3000, math.inf], 4000)
+    assert (found.low, found.high) == (0, math.inf)
+    found = study.ratio([9000.0] * 5, 12_800, [2000.0, 2000, 3000, 3000, math.inf], 4000)
+    assert (found.low, found.high) == (0, 4.5)
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,18 @@ ALERTS = (
         f"{_RUN} has failed and will not be started again.",
     ),
     _critical(
+        "JobInterrupted",
+        10,
+        'maxrl_job_state{state="interrupted"} == 1',
+        f"{_RUN} was cut off by a reboot, and nobody goes on with it.",
+    ),
+    _critical(
+        "JobUnsupervised",
+        5,
+        'maxrl_job_state{state="supervisor_gone"} == 1',
+        f"{_RUN} has no supervisor: its trainer, if it lives, goes on unwatched.",
+    ),
+    _critical(
         "JobCrashLooping",
         0,
         "sum without (reason) (increase(maxrl_job_restarts_total[30m])) >= 3",
@@ -190,6 +202,13 @@ ALERTS = (
         5,
         "maxrl_tailer_lag_bytes > 1e6",
         f"{{{{ $value | humanize1024 }}}}B of the log of {_RUN} are not read yet.",
+    ),
+    _warning(
+        "RunsUnread",
+        5,
+        "maxrl_ops_runs_unread > 0",
+        "{{ $value }} runs of {{ $labels.instance }} cannot be followed: they are damaged, or the "
+        "history takes nothing.",
     ),
     _warning(
         "UnparsedLines",

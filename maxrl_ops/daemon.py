@@ -25,20 +25,21 @@ from maxrl_ops.core.since import SinceError
 from maxrl_ops.core.snapshot import DAMAGED
 from maxrl_ops.daemon_file import DaemonFile, running
 from maxrl_ops.exporter import Exporter, Lines, Scene, lines_of
-from maxrl_ops.hearing import Stamp, stamp_of
+from maxrl_ops.hearing import stamp_of
 from maxrl_ops.host import Host, HostView
 from maxrl_ops.listening import ListenError, Listening, listening
 from maxrl_ops.metrics_server import Server, serve
 from maxrl_ops.notify import Notifier, is_service
 from maxrl_ops.operator_files import is_frozen
 from maxrl_ops.own_log import say
+from maxrl_ops.pace import LOOK_SECONDS, Pace
 from maxrl_ops.policy_file import PolicyError, PolicyFile
 from maxrl_ops.retention import Limits, Retention
+from maxrl_ops.roll import Roll
 from maxrl_ops.run_metrics import run_samples
 from maxrl_ops.run_view import view_of
 from maxrl_ops.run_watch import RunWatch
 from maxrl_ops.seen_run import (
-    LOOK_SECONDS,
     SeenRun,
     all_stamps_of,
     in_one_line,
@@ -58,11 +59,7 @@ from maxrl_ops.wire.documents import RunSpec, utc_now
 from maxrl_ops.wire.rundir import DocumentError, RunDir, make_directories
 from maxrl_ops.wire.settings import NO_WATCH_ENV
 
-# How often logs are looked at whose writes do not wake. Where all do, the loop turns as often as
-# runs are looked at (LOOK_SECONDS): what comes beside their logs waits so long.
-_TICK_SECONDS = 0.25
-# Writes within this are taken in together: a commit costs the same for one run and for ten. Of very
-# many runs, within a tick: to wake for each costs more than to take it in.
+# Writes within this are taken in together: a commit costs the same for one run and for ten.
 _GATHER_SECONDS = 0.005
 # How often the disk and the GPUs are looked at.
 _HOST_SECONDS = 5.0
@@ -73,11 +70,6 @@ _STANDSTILL_SECONDS = 15.0
 # What a log is made into refers to nothing in circles: looking for such after each 700 objects
 # took a seventh of the time.
 _COLLECTIONS = (20_000, 50, 100)
-# Of so many runs that go on, the series are written as soon as one has changed. For each beyond
-# them, a run's are left as they are for so much longer: to write them takes longer than to read a
-# block.
-_SHOWN_AT_ONCE = 100
-_SHOWN_AFTER_SECONDS = 0.005
 # So many runs are one piece of a turn: what it found is stored and shown before the next piece.
 _LOOKED_AT_ONCE = 1000
 _OK, _CONFIGURATION, _IN_USE, _NOT_UP = 0, 2, 4, 5
@@ -100,32 +92,36 @@ class Daemon:
         self._home, self._store, self._policies = home, store, policies
         # Why policy.toml as it is now is not in force.
         self.policy_problem: str | None = None
+        # Which run cannot be followed, and why.
+        self.unread_problem: str | None = None
         self._retention = retention
         self._exporter, self._manager = exporter, manager or Notifier()
         self._host, self._on = Host(home.path), HostView()
-        self._runs: dict[str, SeenRun] = {}
+        self._roll = Roll(home)
         self._listed_at = -LOOK_SECONDS
-        self._list_problem: str | None = None
         self._turned_at = time.monotonic()
         self._is_ready = self._is_watched = False
+        # As of the turn's, or the wake's, beginning.
+        self._was_frozen = False
         # There is something to be done for which nothing wakes.
         self._is_hasty = True
         self._host_at = -_HOST_SECONDS
-        self._going_on = 0
+        self._pace = Pace()
         self._shown: dict[str, Lines] = {}
         self._states: Counter[str] = Counter()
         self._unread = 0
-        self._listed_as: Stamp | None = None
 
     def run(
         self, signals: StopSignals, wakes: Wakes, told: Callable[[], None] = lambda: None
     ) -> None:
         """Turn until somebody asks for the end; between two turns, look where something came.
 
-        `told` is called after each reload.
+        `told` is called after each reload, and when another run, or none, cannot be followed.
         """
-        self._is_watched = wakes.is_watching
+        told_of = self.unread_problem
         while not signals.take():
+            wakes.watch(wanted=not self._pace.is_crowded)
+            self._is_watched = wakes.is_watching
             if signals.take_reload():
                 self._manager.reloading()
                 self.reload()
@@ -133,19 +129,19 @@ class Daemon:
                 self._manager.ready()
             begun = time.monotonic()
             is_busy = self.turn()
-            wakes.follow({n: s.attached_log for n, s in self._runs.items() if s.attached_log})
+            if told_of != self.unread_problem:
+                told_of = self.unread_problem
+                told()
+            wakes.follow({n: s.attached_log for n, s in self._roll.runs.items() if s.attached_log})
             while not is_busy and (left := begun + self._pause() - time.monotonic()) > 0:
-                is_crowded = self._going_on > _SHOWN_AT_ONCE
-                gathered = _TICK_SECONDS if is_crowded else _GATHER_SECONDS
-                woken = wakes.wait(signals, left, gathered)
+                woken = wakes.wait(signals, left, _GATHER_SECONDS)
                 if not woken:
                     break
                 is_busy = self._look_at_woken(woken)
 
     def _pause(self) -> float:
         """Seconds from one turn to the next, unless something wakes: a wait costs, too."""
-        is_quiet = self._is_watched and not self._is_hasty
-        return LOOK_SECONDS if is_quiet else _TICK_SECONDS
+        return self._pace.turns(is_quiet=self._is_watched and not self._is_hasty)
 
     def turn(self) -> bool:
         """One piece of every run's log; whether there may be more at once."""
@@ -154,33 +150,39 @@ class Daemon:
         self._mark()
         if now - self._listed_at >= LOOK_SECONDS:
             self._listed_at = now
-            has_left = self._list()
+            has_left = self._roll.list_runs()
+        self._roll.take_up()
         if now - self._host_at >= _HOST_SECONDS:
             self._host_at = now
             self._on = self._host.look()
         # Those at rest are of no account, however many a home has gathered.
-        self._going_on = sum(seen.goes_on(now) for seen in self._runs.values())
-        is_frozen, is_watched = self._is_frozen(), self._is_watched
-        due = [
-            seen
-            for seen in self._runs.values()
-            if seen.is_due(now, is_watched=is_watched, is_frozen=is_frozen)
-        ]
-        is_busy = False
+        self._pace.count(sum(seen.goes_on(now) for seen in self._roll.awake.values()))
+        due = self._due(now)
+        is_busy = self._roll.has_found
         for start in range(0, len(due), _LOOKED_AT_ONCE):
             is_busy |= self._look_at(due[start : start + _LOOKED_AT_ONCE])
             if len(due) > _LOOKED_AT_ONCE:
                 self._show(has_changed=True)
-        self._is_hasty = any(seen.is_hasty for seen in self._runs.values())
+        self._is_hasty = any(seen.is_hasty for seen in self._roll.awake.values())
         self._is_ready = self._is_ready or not is_busy
         self._show(has_changed=has_left or bool(due))
-        if self._retention is not None and self._is_ready and self._list_problem is None:
-            self._is_hasty |= self._retention.turn(self._runs.keys())
+        if self._retention is not None and self._is_ready and self._roll.is_whole:
+            self._is_hasty |= self._retention.turn(self._roll.runs.keys())
         return is_busy
+
+    def _due(self, now: float) -> list[SeenRun]:
+        """Runs that something may have come of, or that it is time to look at."""
+        is_frozen, is_watched, looks = self._is_frozen(), self._is_watched, self._pace.looks
+        return self._roll.due(
+            now,
+            lambda seen: seen.is_due(
+                now, is_watched=is_watched, is_frozen=is_frozen, look_seconds=looks
+            ),
+        )
 
     def _look_at_woken(self, names: AbstractSet[str]) -> bool:
         """One piece of those runs' logs, which were written to; whether there may be more."""
-        woken = [self._runs[name] for name in names if name in self._runs]
+        woken = [self._roll.runs[name] for name in names if name in self._roll.runs]
         for seen in woken:
             seen.is_woken = seen.wakes = True
         is_busy = self._look_at(woken)
@@ -191,6 +193,7 @@ class Daemon:
     def _look_at(self, runs: Sequence[SeenRun]) -> bool:
         """One piece of those runs' logs, in one transaction; whether there may be more at once."""
         is_busy = False
+        self._was_frozen = self._is_frozen()
         try:
             with self._store.gathering():
                 for seen in runs:
@@ -204,6 +207,8 @@ class Daemon:
             for seen in runs:
                 seen.done_as = None
                 self._set_back(seen, str(error))
+        for seen in runs:
+            self._roll.put_in_place(seen)
         self._mark()
         return is_busy
 
@@ -217,7 +222,7 @@ class Daemon:
             return
         self.policy_problem = None
         say(f"daemon: policy {self._policies.policy.name}, {self._policies.source or 'built in'}")
-        for name, seen in self._runs.items():
+        for name, seen in self._roll.runs.items():
             if seen.watch is not None:
                 seen.watch.judge_by(self._policies.for_run(name))
 
@@ -242,31 +247,6 @@ class Daemon:
         return None if self._is_ready else "still reading what was written before"
 
     # --- Runs -------------------------------------------------------------------------------------
-
-    def _list(self) -> bool:
-        """See which runs there are; whether one is not there any more."""
-        stamp = stamp_of(self._home.runs_dir)
-        # A directory that has been at rest for a while: whatever comes or goes later shows in it.
-        if stamp is not None and stamp == self._listed_as:
-            return False
-        is_at_rest = stamp is not None and time.time() - stamp.mtime_ns / 1e9 > LOOK_SECONDS
-        self._listed_as = stamp if is_at_rest else None
-        try:
-            there = {run.name: run for run in self._home.runs()}
-        except OSError as error:
-            problem = in_one_line(error)
-            if problem != self._list_problem:
-                say(f"daemon: {problem}: looking after the runs known so far")
-            self._list_problem = problem
-            return False
-        self._list_problem = None
-        gone = self._runs.keys() - there.keys()
-        for name in gone:
-            del self._runs[name]
-        # Those that go on first: to take in thousands of old ones for the first time takes minutes.
-        for name in sorted(there.keys() - self._runs.keys(), key=lambda n: _written(there[n])):
-            self._runs[name] = SeenRun(there[name])
-        return bool(gone)
 
     def _look_after(self, seen: SeenRun) -> bool:
         """A turn of one run; what is wrong with one does not stop the others."""
@@ -295,13 +275,17 @@ class Daemon:
         return False
 
     def _turn_of(self, seen: SeenRun, now: float) -> bool:
-        has_news = now - seen.looked_at >= LOOK_SECONDS
+        has_news = now - seen.looked_at >= self._pace.looks
         is_kept = seen.looked_as and time.time() <= seen.past_at
         if has_news and is_kept and seen.looked_as == all_stamps_of(seen):
             # A log that grows all the same is read, but there is nothing to be looked at.
             seen.looked_at, has_news, watch = now, False, seen.watch
-            is_shown = not seen.is_stale
-            if watch and is_shown and not watch.has_news(is_frozen=self._is_frozen()):
+            if watch is None:
+                return False
+            is_awaited = seen.is_stale or watch.state.suggested
+            if not watch.has_news(is_frozen=self._was_frozen) and not is_awaited:
+                # What is shown of it is written: until a file changes nobody needs the rest.
+                seen.watch = None
                 return False
         if seen.done_as is not None:
             if not has_news or seen.done_as == stamps_of(seen):
@@ -310,9 +294,11 @@ class Daemon:
             seen.done_as = None
         if seen.watch is not None and seen.watch.is_replaced():
             seen.watch, seen.lines, has_news = None, {}, True
-        stamps = stamps_of(seen) if has_news or seen.watch is None else ()
+        # Before the look: what changes meanwhile makes another of them. None of a run that trained.
+        may_rest = not seen.trained or seen.watch is None
+        stamps = stamps_of(seen) if may_rest and (has_news or seen.watch is None) else ()
         if has_news:
-            looked_as = all_stamps_of(seen)
+            looked_as = all_stamps_of(seen) if may_rest else None
             look(seen, now)
             revive(seen, now)
             seen.past_at = past_at(seen)
@@ -331,13 +317,16 @@ class Daemon:
             )
             look(seen, now)
         catches_up = seen.watch.is_catching_up
-        has_read = seen.tick(seen.watch, now)
+        has_read, is_old = seen.tick(seen.watch, now, is_frozen=self._was_frozen), is_past(seen)
+        if has_read and is_old and not seen.watch.lag:
+            # At once, for nothing will come any more: not all of thousands are to be in memory.
+            has_read = seen.tick(seen.watch, now, is_frozen=self._was_frozen)
         # What has come meanwhile has its own turn: of very many runs some always have something.
         is_busy = has_read and (catches_up or seen.watch.lag > 0)
-        if (has_read or has_news or seen.is_stale) and not seen.watch.is_catching_up:
-            self._describe(seen, seen.watch, has_read=has_read)
-        if not has_read and has_news and is_past(seen):
+        if not has_read and has_news and stamps and is_old:
             seen.done_as, seen.watch, seen.lines = stamps, None, {}
+        elif (has_read or has_news or seen.is_stale) and not seen.watch.is_catching_up:
+            self._describe(seen, seen.watch, has_read=has_read)
         return is_busy
 
     def _describe(self, seen: SeenRun, watch: RunWatch, *, has_read: bool) -> None:
@@ -349,8 +338,7 @@ class Daemon:
         now = time.monotonic()
         if seen.is_stale and now >= seen.show_at:
             seen.lines = lines_of(run_samples(view_of(watch, self._store, state, seen.state)))
-            after = (self._going_on - _SHOWN_AT_ONCE) * _SHOWN_AFTER_SECONDS
-            seen.is_stale, seen.show_at = False, now + after
+            seen.is_stale, seen.show_at = False, now + self._pace.shows
 
     def _has_taken_in(self, run: RunDir, spec: RunSpec) -> bool:
         """The history holds the whole log: hundreds of old runs are not folded at every start."""
@@ -364,16 +352,18 @@ class Daemon:
         """Forget what is in memory, which may be ahead of the history, and try again later."""
         if problem != seen.problem:
             say(f"{seen.run.name}: {problem}")
-        seen.watch, seen.problem, seen.lines = None, problem, {}
+        seen.watch, seen.problem, seen.lines, seen.looked_as = None, problem, {}, None
         seen.retry_at = time.monotonic() + _RETRY_SECONDS
 
     # --- What is shown ----------------------------------------------------------------------------
 
     def _show(self, *, has_changed: bool) -> None:
         if has_changed:
-            self._shown = {seen.run.name: seen.lines for seen in self._runs.values() if seen.lines}
-            self._states = Counter(str(seen.state) for seen in self._runs.values())
-            self._unread = sum(seen.problem is not None for seen in self._runs.values())
+            awake = self._roll.awake.values()
+            self._shown = {seen.run.name: seen.lines for seen in awake if seen.lines}
+            self._states = self._roll.states
+            unread = [seen for seen in awake if seen.problem is not None]
+            self._unread, self.unread_problem = len(unread), _told_of(unread)
         self._manager.status(looking_after(self._states, self.not_ready()))
         self._exporter.show(
             Scene(
@@ -389,10 +379,12 @@ class Daemon:
         )
 
 
-def _written(run: RunDir) -> tuple[int, str]:
-    """What sorts runs by when somebody last said that they live, the newest first."""
-    stamp = stamp_of(run.heartbeat) or stamp_of(run.state) or stamp_of(run.spec)
-    return (0 if stamp is None else -stamp.mtime_ns, run.name)
+def _told_of(unread: Sequence[SeenRun]) -> str | None:
+    """Which runs cannot be followed, and why; None where there is none."""
+    if not unread:
+        return None
+    more = f" (and {len(unread) - 1} more)" if len(unread) > 1 else ""
+    return f"{unread[0].run.name}{more}: {unread[0].problem}"
 
 
 # --- From the command line ------------------------------------------------------------------------
@@ -451,11 +443,7 @@ def _serve_home(home: Home, where: Listening, manager: Notifier) -> int:
         # Not once all is read: how long that takes is no matter of whether we came up.
         manager.ready()
         with closing(Wakes(home.runs_dir, watching=NO_WATCH_ENV not in os.environ)) as wakes:
-            daemon.run(
-                signals,
-                wakes,
-                lambda: replace(me, policy_problem=daemon.policy_problem).save(home),
-            )
+            daemon.run(signals, wakes, lambda: _tell(me, daemon, home))
         manager.stopping()
         say("daemon: ended as asked; the runs go on")
     finally:
@@ -463,6 +451,15 @@ def _serve_home(home: Home, where: Listening, manager: Notifier) -> int:
         store.close()
         home.daemon_file.unlink(missing_ok=True)
     return _OK
+
+
+def _tell(me: DaemonFile, daemon: Daemon, home: Home) -> None:
+    """Say in daemon.json what is wrong."""
+    told = replace(me, policy_problem=daemon.policy_problem, unread=daemon.unread_problem)
+    try:
+        told.save(home)
+    except OSError as error:
+        say(f"daemon: {in_one_line(error)}: status does not tell what is said here")
 
 
 def _listen(daemon: Daemon, exporter: Exporter, where: Listening) -> Server:

@@ -9,6 +9,8 @@ from maxrl_ops.settings import Home
 from maxrl_ops.wire.documents import ProcessIdentity
 from maxrl_ops.wire.rundir import DocumentError, read_json, replace_json
 
+_PROBLEMS = ("policy_problem", "unread")
+
 
 @dataclass(frozen=True, slots=True)
 class DaemonFile:
@@ -20,6 +22,7 @@ class DaemonFile:
         started: RFC 3339 in UTC.
         version: The package's.
         policy_problem: Why policy.toml as it is now is not in force, in one line; None where it is.
+        unread: Which run cannot be followed, and why, in one line; None where all can.
     """
 
     process: ProcessIdentity
@@ -27,6 +30,7 @@ class DaemonFile:
     started: str
     version: str
     policy_problem: str | None = None
+    unread: str | None = None
 
     def save(self, home: Home) -> None:
         """Write daemon.json."""
@@ -52,7 +56,7 @@ class DaemonFile:
                 str(raw["metrics"]),
                 str(raw["started"]),
                 str(raw["version"]),
-                None if (problem := raw.get("policy_problem")) is None else str(problem),
+                *(None if raw.get(key) is None else str(raw[key]) for key in _PROBLEMS),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DocumentError(f"{home.daemon_file}: {error!r} is missing or wrong") from None

@@ -58,16 +58,17 @@ class Hearing:
             or any(operator_files.is_declined(self._run, intent) for intent in state.suggested)
         )
 
-    def heard(self, state: State, policy: Policy | None) -> Iterator[Input]:
+    def heard(self, state: State, policy: Policy | None, *, is_frozen: bool) -> Iterator[Input]:
         """What is not so yet in that state, under that policy (None: none was told yet).
 
-        Each is to be folded before the next is asked for.
+        `is_frozen`: as the host was a moment ago. Each is to be folded before the next is asked
+        for.
         """
         at = state.iteration
-        if self.policy != policy:
+        if self.policy is not policy and self.policy != policy:
             yield PolicyChanged(table_of(self.policy), at, utc_now())
-        if (frozen := self.is_frozen()) != state.is_frozen:
-            yield Frozen(frozen, at)
+        if is_frozen != state.is_frozen:
+            yield Frozen(is_frozen, at)
         if (mode := self._other_mode(state)) is not None:
             yield mode
         for intent in list(state.suggested):

@@ -1,5 +1,6 @@
 """The machine under the runs: the disk that the home lies on, and its GPUs where there are any."""
 
+import ctypes
 import math
 import shutil
 from collections.abc import Callable, Iterator
@@ -140,6 +141,11 @@ class Host:
         if self._is_asked:
             return self._nvml
         self._is_asked, self._nvml = True, None
+        try:
+            # Where there is no driver, its module is a megabyte for nothing.
+            ctypes.CDLL("libnvidia-ml.so.1")
+        except OSError:
+            return None
         try:
             import pynvml  # noqa: PLC0415 - only where somebody looks
         except ImportError:

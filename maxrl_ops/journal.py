@@ -2,13 +2,18 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from maxrl_ops import read_only
+from maxrl_ops import read_only, taken_in
 from maxrl_ops.core.entry import Entry, Held, Told
 from maxrl_ops.history_schema import HistoryError
+from maxrl_ops.taken_in import TakenIn
+from maxrl_ops.wire.documents import RunSpec
+
+T = TypeVar("T")
 
 _ENTRIES = """
     SELECT runs.name AS run, decisions.revision, COALESCE(decisions.iteration, answers.iteration)
@@ -92,6 +97,11 @@ class Journal:
             row = self._db.execute(query, {"name": name}).fetchone()
         return None if row is None else Held(*row)
 
+    def newest(self, spec: RunSpec, most: int) -> TakenIn | None:
+        """How the run stands, as far as its log was taken in: `taken_in.newest`."""
+        with read_only.explained(self._path):
+            return taken_in.newest(self._db, spec, most)
+
 
 class JournalReader:
     """What the journal tells of each run, read anew at each question.
@@ -105,19 +115,57 @@ class JournalReader:
     def __init__(self, path: Path) -> None:
         self.problem: str | None = None
         self.path = path
+        self._journal: Journal | None = None
+        self._is_kept = False
 
     def told(self, run: str) -> Told:
         """The run's last decision, and the last reason for none."""
-        self.problem = None
+
+        def told(journal: Journal) -> Told:
+            entries = journal.entries(run)
+            return Told(entries[-1] if entries else None, journal.held(run))
+
+        return self._ask(told) or Told()
+
+    def newest(self, spec: RunSpec, most: int) -> TakenIn | None:
+        """How the run stands, as far as its log was taken in; None where nobody can tell."""
+        return self._ask(lambda journal: journal.newest(spec, most))
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Open it once for all questions meanwhile; where one fails, the others are not asked.
+
+        Whoever locks it lets each wait for seconds.
+        """
+        self.problem, self._is_kept = None, True
         try:
-            with Journal(self.path) as journal:
-                entries = journal.entries(run)
-                return Told(entries[-1] if entries else None, journal.held(run))
+            yield
+        finally:
+            self._is_kept = False
+            self._close()
+
+    def _ask(self, question: Callable[[Journal], T]) -> T | None:
+        """The answer; None where nobody can give one."""
+        if not self._is_kept:
+            self.problem = None
+        elif self.problem is not None:
+            return None
+        try:
+            self._journal = self._journal or Journal(self.path)
+            return question(self._journal)
         except FileNotFoundError:
-            return Told()
+            return None
         except HistoryError as error:
             self.problem = str(error)
-            return Told()
+            return None
+        finally:
+            if not self._is_kept:
+                self._close()
+
+    def _close(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+        self._journal = None
 
 
 def _entry(row: sqlite3.Row) -> Entry:

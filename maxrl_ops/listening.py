@@ -9,9 +9,8 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from maxrl_ops.tls import Tls, TlsError, TlsFiles
 from maxrl_ops.wire.settings import (
     CLIENT_CA_ENV,
     INSECURE_LISTEN_ENV,
@@ -19,6 +18,10 @@ from maxrl_ops.wire.settings import (
     TLS_CERT_ENV,
     TLS_KEY_ENV,
 )
+from maxrl_ops.wire.user_paths import expanded
+
+if TYPE_CHECKING:
+    from maxrl_ops.tls import Tls
 
 DEFAULT_ADDRESS = ("127.0.0.1", 9478)
 _LOCALHOST = "localhost"
@@ -71,7 +74,7 @@ class Listening:
     """Where, and with what encryption, if any."""
 
     address: Address
-    tls: Tls | None = None
+    tls: "Tls | None" = None
 
     @property
     def scheme(self) -> str:
@@ -97,7 +100,7 @@ def listening(arguments: list[str], env: Mapping[str, str]) -> Listening:
     elif env.get(LISTEN_ENV):
         address = Address.parse(env[LISTEN_ENV], LISTEN_ENV)
     cert, key, client_ca = (
-        Path(found).expanduser().absolute() if found else None
+        expanded(found).absolute() if found else None
         for found in (
             given.tls_cert or env.get(TLS_CERT_ENV),
             given.tls_key or env.get(TLS_KEY_ENV),
@@ -105,10 +108,7 @@ def listening(arguments: list[str], env: Mapping[str, str]) -> Listening:
         )
     )
     if cert is not None and key is not None:
-        try:
-            return Listening(address, Tls(TlsFiles(cert, key, client_ca)))
-        except TlsError as error:
-            raise ListenError(str(error)) from None
+        return Listening(address, _tls(cert, key, client_ca))
     if cert or key or client_ca:
         raise ListenError(
             "TLS takes --tls-cert and --tls-key, and --client-ca on top of both to answer only "
@@ -120,6 +120,16 @@ def listening(arguments: list[str], env: Mapping[str, str]) -> Listening:
             "--tls-cert and --tls-key, with --client-ca for some alone, or --insecure-listen"
         )
     return Listening(address)
+
+
+def _tls(cert: Path, key: Path, client_ca: Path | None) -> "Tls":
+    # OpenSSL is a tenth of the daemon's memory, and most daemons are on loopback.
+    from maxrl_ops.tls import Tls, TlsError, TlsFiles  # noqa: PLC0415
+
+    try:
+        return Tls(TlsFiles(cert, key, client_ca))
+    except TlsError as error:
+        raise ListenError(str(error)) from None
 
 
 def _allows_insecure(env: Mapping[str, str]) -> bool:

@@ -1,31 +1,39 @@
-"""/metrics, /healthz and /readyz: served by threads of their own, bounded."""
+"""/metrics, /healthz and /readyz: served by threads of their own, bounded.
+
+Of HTTP only what that takes: the standard library's server loads its client, the mail parser and
+OpenSSL, of which a daemon without TLS needs nothing.
+"""
 
 import socket
-import ssl
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
-from typing import Any
+from socketserver import StreamRequestHandler, TCPServer, ThreadingMixIn
+from typing import TYPE_CHECKING, Any
 
 from maxrl_ops.exporter import Exporter
-from maxrl_ops.tls import Tls
+
+if TYPE_CHECKING:
+    from maxrl_ops.tls import Tls
 
 _TIMEOUT_SECONDS = 10.0
 _MOST_CONNECTIONS = 32
 _NEVER_SECONDS = 86_400.0
+_LONGEST_LINE = 65_536
+_MOST_HEADERS = 100
 _PLAIN = "text/plain; charset=utf-8"
 
 # Says what is wrong, or None.
 Check = Callable[[], str | None]
 
 
-class _HttpServer(ThreadingHTTPServer):
+class _HttpServer(ThreadingMixIn, TCPServer):
     """Bounded: so many connections at once, each for so long."""
 
+    allow_reuse_address = True
     daemon_threads = True
     # Nobody waits for a slow client at the end.
     block_on_close = False
@@ -37,16 +45,12 @@ class _HttpServer(ThreadingHTTPServer):
         address: tuple[str, int],
         exporter: Exporter,
         checks: Mapping[str, Check],
-        tls: Tls | None,
+        tls: "Tls | None",
     ):
         self.exporter, self.checks, self._tls = exporter, checks, tls
         self._free = threading.BoundedSemaphore(_MOST_CONNECTIONS)
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Handler)
-
-    def server_bind(self) -> None:
-        # HTTPServer's asks the resolver for our name, which nobody needs and which may hang.
-        TCPServer.server_bind(self)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._free.acquire(blocking=False):
@@ -58,14 +62,15 @@ class _HttpServer(ThreadingHTTPServer):
         try:
             # Here and not where connections are taken: a client that never shakes hands holds up
             # nobody else.
-            connection = request if self._tls is None else self._tls.wrap(request)
+            encrypted = None if self._tls is None else self._tls.wrap(request)
+            connection = request if encrypted is None else encrypted
             # For the connection as a whole: a timeout of each read never ends a client that drips.
             end = threading.Timer(_TIMEOUT_SECONDS, _cut, (connection,))
             end.daemon = True
             end.start()
             try:
-                if isinstance(connection, ssl.SSLSocket):
-                    connection.do_handshake()
+                if encrypted is not None:
+                    encrypted.do_handshake()
                 super().process_request_thread(connection, client_address)
             finally:
                 end.cancel()
@@ -78,7 +83,9 @@ class _HttpServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no error of ours; anything else is said."""
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError | ssl.SSLError):
+        error = sys.exception()
+        is_of_tls = self._tls is not None and self._tls.is_broken_by(error)
+        if not (isinstance(error, ConnectionError | TimeoutError) or is_of_tls):
             super().handle_error(request, client_address)
 
 
@@ -90,49 +97,84 @@ def _cut(connection: socket.socket) -> None:
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _RequestError(Exception):
+    """A request that nobody can answer; the message is one line for who made it."""
+
+    def __init__(self, status: HTTPStatus, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _Handler(StreamRequestHandler):
+    """One request, then the connection is closed, as HTTP/1.0 has it."""
+
     server: _HttpServer
 
-    def do_GET(self) -> None:
-        self._respond(with_body=True)
+    def handle(self) -> None:
+        method = ""
+        try:
+            method, path = self._request()
+            headers = self._headers()
+            if method not in {"GET", "HEAD"}:
+                raise _RequestError(HTTPStatus.METHOD_NOT_ALLOWED, "there are GET and HEAD")
+            answer = self._answer(path, headers.get("accept", ""))
+        except _RequestError as error:
+            answer = error.status, f"{error}\n".encode(), _PLAIN
+        self._send(*answer, with_body=method != "HEAD")
 
-    def do_HEAD(self) -> None:
-        self._respond(with_body=False)
+    def _request(self) -> tuple[str, str]:
+        """Method and path, without the query."""
+        words = self._line(HTTPStatus.REQUEST_URI_TOO_LONG).split()
+        if not words:
+            # A client that has gone, or only looks whether somebody listens.
+            raise ConnectionAbortedError
+        if len(words) != 3 or not words[2].startswith("HTTP/"):
+            raise _RequestError(HTTPStatus.BAD_REQUEST, "that is no request of HTTP/1")
+        if not words[2].startswith("HTTP/1."):
+            raise _RequestError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "this is HTTP/1")
+        return words[0], words[1].partition("?")[0]
 
-    def _respond(self, *, with_body: bool) -> None:
-        path = self.path.partition("?")[0]
+    def _headers(self) -> dict[str, str]:
+        """By name in lower case."""
+        found: dict[str, str] = {}
+        for _ in range(_MOST_HEADERS):
+            line = self._line(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            if not line:
+                return found
+            name, _, value = line.partition(":")
+            known = found.get(name.lower())
+            # One that comes twice is one list.
+            found[name.lower()] = value.strip() if known is None else f"{known},{value.strip()}"
+        raise _RequestError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too many headers")
+
+    def _line(self, too_long: HTTPStatus) -> str:
+        line = self.rfile.readline(_LONGEST_LINE + 1)
+        if len(line) > _LONGEST_LINE:
+            raise _RequestError(too_long, f"a line of more than {_LONGEST_LINE} bytes")
+        return line.decode("latin-1").rstrip("\r\n")
+
+    def _answer(self, path: str, accept: str) -> tuple[HTTPStatus, bytes, str]:
+        """Status, body and content type."""
         if path == "/metrics":
-            accept = self.headers.get("Accept", "")
-            self._send(200, *self.server.exporter.answer(accept), with_body)
-        elif path in self.server.checks:
+            return HTTPStatus.OK, *self.server.exporter.answer(accept)
+        if path in self.server.checks:
             problem = self.server.checks[path]()
-            self._send(503 if problem else 200, f"{problem or 'ok'}\n".encode(), _PLAIN, with_body)
-        else:
-            words = b"there are /metrics, /healthz and /readyz\n"
-            self._send(404, words, _PLAIN, with_body)
+            status = HTTPStatus.SERVICE_UNAVAILABLE if problem else HTTPStatus.OK
+            return status, f"{problem or 'ok'}\n".encode(), _PLAIN
+        raise _RequestError(HTTPStatus.NOT_FOUND, "there are /metrics, /healthz and /readyz")
 
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        # Every method without a handler is unknown to the base class.
-        if code == HTTPStatus.NOT_IMPLEMENTED:
-            self._send(405, b"there are GET and HEAD\n", _PLAIN, with_body=True)
-        else:
-            super().send_error(code, message, explain)
-
-    def _send(self, status: int, body: bytes, content_type: str, with_body: bool) -> None:
-        self.send_response(status)
-        if status == HTTPStatus.METHOD_NOT_ALLOWED:
-            self.send_header("Allow", "GET, HEAD")
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if with_body:
-            self.wfile.write(body)
-
-    def version_string(self) -> str:
-        return "maxrl-ops"
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name upstream
-        """Scrapes are not worth a line each."""
+    def _send(self, status: HTTPStatus, body: bytes, content_type: str, *, with_body: bool) -> None:
+        lines = [
+            f"HTTP/1.0 {status.value} {status.phrase}",
+            "Server: maxrl-ops",
+            time.strftime("Date: %a, %d %b %Y %H:%M:%S GMT", time.gmtime()),
+            *(["Allow: GET, HEAD"] if status == HTTPStatus.METHOD_NOT_ALLOWED else ()),
+            f"Content-Type: {content_type}",
+            f"Content-Length: {len(body)}",
+        ]
+        head = "".join(f"{line}\r\n" for line in lines) + "\r\n"
+        # In one piece: what is sent in two may wait for the client's word on the first.
+        self.wfile.write(head.encode() + (body if with_body else b""))
 
 
 class Server:
@@ -165,7 +207,7 @@ def serve(
     address: tuple[str, int],
     not_alive: Check,
     not_ready: Check,
-    tls: Tls | None = None,
+    tls: "Tls | None" = None,
 ) -> Server:
     """Serve /metrics, /healthz and /readyz there, encrypted by `tls`.
 

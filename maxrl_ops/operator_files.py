@@ -100,7 +100,9 @@ def freeze(home: Home, wish: Wish) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    if frozen_by(home) is None:
+    try:
+        home.frozen.stat()
+    except FileNotFoundError:
         replace_json(home.frozen, wish.to_json())
 
 

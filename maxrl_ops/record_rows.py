@@ -72,6 +72,18 @@ def select(db: sqlite3.Connection, first: int, last: int) -> Iterator[Row]:
         yield row, record_of(COLUMNS, values)
 
 
+def newest(
+    db: sqlite3.Connection, first: int, end: int, before: int | None, most: int
+) -> list[Row]:
+    """The newest with ids from `first` to below `end`, in order; of iterations below `before`."""
+    query = (
+        f"SELECT id, {_listed(COLUMNS)} FROM records WHERE id >= ? AND id < ?"  # noqa: S608 - ours
+        " AND (? IS NULL OR iteration < ?) ORDER BY id DESC LIMIT ?"
+    )
+    rows = db.execute(query, (first, end, before, before, most)).fetchall()
+    return [(row, record_of(COLUMNS, values)) for row, *values in reversed(rows)]
+
+
 def record_of(names: Iterable[str], values: Iterable[Any]) -> IterationRecord:
     """The record that a row's columns hold."""
     known = {name: v for name, v in zip(names, values, strict=True) if v is not None}

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from maxrl_ops import processes
+from maxrl_ops import processes, taken_in
 from maxrl_ops.attached import GUIDE, log_of
-from maxrl_ops.attached_reader import AttachedReader
+from maxrl_ops.continued_reader import ContinuedReader
 from maxrl_ops.core import snapshot
 from maxrl_ops.core.entry import Told
 from maxrl_ops.core.interruption import is_cut_off
@@ -22,6 +22,7 @@ from maxrl_ops.core.snapshot import Observed, RunSnapshot
 from maxrl_ops.journal import JournalReader
 from maxrl_ops.log_files import RenamingError, rotated
 from maxrl_ops.operator_files import mode_of
+from maxrl_ops.refusal import refusal
 from maxrl_ops.wire import control
 from maxrl_ops.wire.documents import Heartbeat, ProcessIdentity, RunSpec, SupervisorState
 from maxrl_ops.wire.logformat import Parser
@@ -97,10 +98,19 @@ class RunReader:
     Attributes:
         run: Where it lies.
         spec: Its run.json.
+        is_brief: The history tells how it stood, and the log is read from there.
     """
 
-    def __init__(self, run: RunDir, journal: JournalReader | None = None) -> None:
+    def __init__(
+        self, run: RunDir, journal: JournalReader | None = None, newest: int | None = None
+    ) -> None:
         """Read run.json; `journal` tells of decisions.
+
+        Args:
+            run: Where it lies.
+            journal: Tells of decisions, and of what the daemon has read of the log.
+            newest: What it has read is not read again, for only so many of the newest iterations
+                are asked for; None: all.
 
         Raises:
             DocumentError: It is missing or damaged.
@@ -110,9 +120,13 @@ class RunReader:
             self.spec = RunSpec.load(run)
         except FileNotFoundError:
             raise DocumentError(f"{run.spec}: there is no such file") from None
-        self._log: LogReader | AttachedReader = LogReader(run)
-        if self.spec.is_attached:
-            self._log = AttachedReader(run, self.spec, journal.path if journal else None)
+        self._log: LogReader | ContinuedReader = LogReader(run)
+        known = journal.newest(self.spec, newest) if newest and journal else None
+        self.is_brief = known is not None
+        if self.spec.is_attached and journal and not newest:
+            known = taken_in.whole(journal.path, self.spec)
+        if known is not None or self.spec.is_attached:
+            self._log = ContinuedReader(run, self.spec, known)
         self._journal = journal
 
     @property
@@ -120,14 +134,16 @@ class RunReader:
         """The log, folded, as of the last look."""
         return self._log.history
 
-    def look(self) -> tuple[RunSnapshot, list[Event]]:
+    def look(self, life: "Life | None" = None) -> tuple[RunSnapshot, list[Event]]:
         """What the run is like now, and what its log told since the last look.
+
+        `life` was looked at a moment ago.
 
         Raises:
             DocumentError: state.json is damaged.
         """
         # The state first: a run that is over when it is read has its whole log behind it.
-        life = life_of(self.run)
+        life = life or life_of(self.run)
         events = self._log.read()
         shown = self._take(life)
         if shown.is_over and (rest := self._log.close()):
@@ -147,6 +163,7 @@ class RunReader:
             supervisor_alive=life.supervisor_alive,
             trainer_alive=life.trainer_alive,
             is_cut_off=life.is_cut_off,
+            refusal=refusal(self.run.path) if life.is_behind else None,
             control_revision=newest.revision if newest else None,
             log_age=age_of(log_of(self.run, self.spec)),
             is_detached=life.is_detached,
@@ -184,6 +201,12 @@ class Life:
     def has_ended(self) -> bool:
         """The run is over, by its supervisor's own word, or a person's."""
         return self.is_detached or (self.state is not None and self.state.state in ENDED)
+
+    @property
+    def is_behind(self) -> bool:
+        """The trainer has ended, and its supervisor has not written that down."""
+        is_told = self.state is None or self.state.trainer is None or self.has_ended
+        return self.supervisor_alive and not self.trainer_alive and not is_told
 
     @property
     def is_active(self) -> bool:
@@ -228,22 +251,33 @@ def _life_of(run: RunDir) -> Life:
 
 
 class AllRuns:
-    """Every run of a home, looked at again and again without reading a log twice."""
+    """Every run of a home, looked at again and again without reading a log twice.
+
+    What the daemon has read of one, or has read since the last look, nobody reads again: thousands
+    that are over cost as little as their number allows.
+    """
 
     def __init__(self, journal: JournalReader) -> None:
         self._journal = journal
+        # Of runs that the history does not tell of.
         self._readers: dict[str, RunReader] = {}
 
     def look(self, runs: list[RunDir]) -> list[RunSnapshot]:
         """A snapshot of each, newest first; one that cannot be read says why."""
-        shown = [self._look_at(run) for run in runs]
+        with self._journal.kept_open():
+            shown = [self._look_at(run) for run in runs]
         return sorted(shown, key=lambda run: (run.created or "", run.name), reverse=True)
 
     def _look_at(self, run: RunDir) -> RunSnapshot:
         try:
-            if run.name not in self._readers:
-                self._readers[run.name] = RunReader(run, self._journal)
-            return self._readers[run.name].look()[0]
+            life = life_of(run)
+            reader = self._readers.get(run.name)
+            if reader is None:
+                newest = taken_in.OF_ENDED if life.has_ended else taken_in.OF_ACTIVE
+                reader = RunReader(run, self._journal, newest)
+                if not reader.is_brief:
+                    self._readers[run.name] = reader
+            return reader.look(life)[0]
         except DocumentError as error:
             return snapshot.damaged(run.name, str(error))
         except OSError as error:

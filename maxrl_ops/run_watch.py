@@ -4,15 +4,11 @@ Exactly once, whenever this process dies: events, decisions on them and the plac
 transaction; a decision is published under an id that is found again in control/.
 """
 
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from maxrl_ops import control_writer
 from maxrl_ops.attached import (
     dialect_of,
     found_out,
@@ -33,23 +29,19 @@ from maxrl_ops.core.decision import (
     Output,
     PolicyChanged,
     Published,
-    Scalar,
     Superseded,
 )
-from maxrl_ops.core.in_force import CONTROLLED, InForce, with_changes
 from maxrl_ops.core.policy import Mode, Policy
 from maxrl_ops.core.policy_table import policy_of
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.totals import Totals
 from maxrl_ops.dialects import Past, Reader
 from maxrl_ops.hearing import Hearing, stamp_of
-from maxrl_ops.log_files import RenamingError, rotated
 from maxrl_ops.own_log import say
+from maxrl_ops.run_controls import RunControls
 from maxrl_ops.store import Store, Stretch, Taken, Tally
 from maxrl_ops.tailer import CHUNK, Chunk, Tailer
-from maxrl_ops.wire import control
-from maxrl_ops.wire.control import Control, RevisionTakenError
-from maxrl_ops.wire.documents import RunSpec, utc_now
+from maxrl_ops.wire.documents import RunSpec
 from maxrl_ops.wire.lines import TOO_LONG
 from maxrl_ops.wire.record import (
     ControlApplied,
@@ -58,7 +50,7 @@ from maxrl_ops.wire.record import (
     IterationRecord,
     Unparsed,
 )
-from maxrl_ops.wire.rundir import RunDir, open_regular
+from maxrl_ops.wire.rundir import RunDir
 
 _ITERATION = re.compile(rb"^Iteration (\d{1,9})\b", re.M)
 _TAIL = 256 * 1024
@@ -135,18 +127,15 @@ class RunWatch:
         self._id = store.run(spec.name, spec.created, spec.job_name)
         place, self.tally = store.place(self._id)
         self._folded, self._stored = 0, store.last_event(self._id)
-        self._rejected: set[int] = set()
-        self._intended = store.intended(self._id)
-        self._journaled = store.newest_revision(self._id)
+        self._controls = RunControls(
+            run, store.intended(self._id), store.newest_revision(self._id), is_frozen
+        )
         self._tailer = Tailer(log_of(run, spec), place)
         self._parser: Reader = open_reader(run, spec, Past())
         # Of parsers before this one.
         self._closed = _Parsed()
-        # Why control/ could not be used, as said last; not tried again before this (monotonic).
-        self._refusal: str | None = None
         # When it was said how far a long log has been read (monotonic); None while there is none.
         self._told_at: float | None = None
-        self._retry_at = 0.0
 
     @property
     def id(self) -> int:
@@ -165,7 +154,7 @@ class RunWatch:
     @property
     def control_revision(self) -> int:
         """The newest control that was published, 0 before the first."""
-        return self._journaled
+        return self._controls.newest
 
     def is_replaced(self) -> bool:
         """Another run stands under this one's name."""
@@ -184,7 +173,7 @@ class RunWatch:
     @property
     def is_settled(self) -> bool:
         """All is done that was to be done: a tick does something only once a file changes."""
-        return not self.is_catching_up and not self._intended and self._tailer.is_settled
+        return not self.is_catching_up and not self._controls.intended and self._tailer.is_settled
 
     def has_news(self, *, is_frozen: bool) -> bool:
         """A tick would find something to do, as far as a look at the files tells.
@@ -199,7 +188,7 @@ class RunWatch:
 
     # --- One turn ---------------------------------------------------------------------------------
 
-    def tick(self, *, is_over: bool) -> bool:
+    def tick(self, *, is_over: bool, is_frozen: bool | None = None) -> bool:
         """Fold a piece of the history, then read pieces of the log, and act on it.
 
         Returns:
@@ -207,6 +196,7 @@ class RunWatch:
 
         Args:
             is_over: Nobody writes the log any more: its last block is whole.
+            is_frozen: The host's autopilot was, a moment ago; None: it is looked at.
 
         Raises:
             OSError: The log cannot be read.
@@ -217,9 +207,11 @@ class RunWatch:
             if not self.is_catching_up:
                 self._parser = self._reopened()
             return True
-        heard = self._hear()
+        heard = self._hear(is_frozen)
         # An intent of a daemon that was killed comes before anything new.
-        published = self._attend_control(self._publish_intended, is_over=is_over)
+        published = bool(self._controls.intended) and self._attend_control(
+            self._publish_intended, is_over=is_over
+        )
         chunk = self._next(is_over=is_over)
         before = self._parsed(len(chunk.data))
         events: list[Event] = []
@@ -365,7 +357,7 @@ class RunWatch:
             self.history.append(event)
             self.totals.append(event)
         if isinstance(event, ControlRejected):
-            self._rejected.add(event.revision)
+            self._controls.rejected.add(event.revision)
         is_off = self.state.mode is Mode.OFF
         deciding = deciding and not is_off
         if isinstance(event, PolicyChanged):
@@ -381,7 +373,7 @@ class RunWatch:
 
     def _intended_from(self, outputs: Sequence[Output]) -> None:
         decisions = [output for output in outputs if isinstance(output, Decision)]
-        self._intended += [d for d in decisions if d.mode is Mode.ACT]
+        self._controls.intended += [d for d in decisions if d.mode is Mode.ACT]
 
     def _commit(self, taken: Sequence[Taken | Stretch]) -> None:
         place = self._tailer.cursor(self._parser.pending)
@@ -389,9 +381,12 @@ class RunWatch:
 
     # --- What people say --------------------------------------------------------------------------
 
-    def _hear(self) -> bool:
+    def _hear(self, is_frozen: bool | None) -> bool:
         """Take in another policy, a freeze, another mode and declined suggestions, if there are."""
-        heard = [self._fold(event) for event in self._hearing.heard(self.state, self._told)]
+        if is_frozen is None:
+            is_frozen = self._hearing.is_frozen()
+        told = self._hearing.heard(self.state, self._told, is_frozen=is_frozen)
+        heard = [self._fold(event) for event in told]
         if heard:
             self._store.take(self._id, heard)
         return bool(heard)
@@ -399,34 +394,15 @@ class RunWatch:
     # --- Controls ---------------------------------------------------------------------------------
 
     def _attend_control(self, deed: Callable[..., bool], *, is_over: bool) -> bool:
-        """Do something in control/; where that cannot be read or written, say so once.
-
-        The log is read on meanwhile, and what is intended is tried again later.
-        """
-        if self.spec.is_attached or time.monotonic() < self._retry_at:
+        """Do something in control/, where there is one."""
+        if self.spec.is_attached:
             return False
-        try:
-            is_done = deed(is_over=is_over)
-        except OSError as error:
-            place = Path(error.filename or self.run.control)
-            if place.name.startswith("."):
-                # Written aside, under another name at each attempt.
-                place = place.parent
-            problem = f"{place}: {error.strerror or error}"
-            if problem != self._refusal:
-                say(f"{self.run.name}: controls have to wait: {problem}")
-            self._refusal = problem
-            self._retry_at = time.monotonic() + _RETRY_SECONDS
-            return False
-        if self._refusal is not None:
-            say(f"{self.run.name}: controls need not wait any more")
-        self._refusal = None
-        return is_done
+        return self._controls.attend(lambda: deed(is_over=is_over))
 
     def _answer_control(self, *, is_over: bool) -> bool:
         """Take in what others have published, and bring out what was decided."""
-        if not self._tailer.lag:
-            # Before that, the log is still to tell of decisions that these may be the controls of.
+        # Before that, the log is still to tell of decisions that these may be the controls of.
+        if not self._tailer.lag and self._controls.has_changed():
             self._take_controls()
         return self._publish_intended(is_over=is_over)
 
@@ -437,121 +413,24 @@ class RunWatch:
 
     def _found_controls(self, highest: int | None = None) -> list[Taken]:
         """Controls up to that one that were not known; each comes before the answer to it."""
-        revisions = control.revisions(self.run.control, above=self._journaled)
-        # All are read before the first is folded: what is folded must be stored.
-        found: list[Published | ForeignControl] = []
-        for revision in revisions:
-            if highest is None or revision <= highest:
-                found.append(self._found(revision, found))
-        self._journaled = max([self._journaled, *(each.revision for each in found)])
+        found = self._controls.found(self.state, self.history.started, highest)
         return [self._fold(each) for each in found]
-
-    def _found(
-        self, revision: int, before: Sequence[Published | ForeignControl]
-    ) -> Published | ForeignControl:
-        """What a control is; `before` are those that were found just before it."""
-        at = max(newest_iteration(self.run.log), replayed_until(self.run))
-        found = control.read(self.run.control, revision)
-        if found is None:
-            # The trainer's answer will say why it cannot be read.
-            return ForeignControl(revision, "unknown", at)
-        ours = [decision for decision in self._intended if decision.intent == found.intent]
-        if ours:
-            self._intended.remove(ours[0])
-            return Published(found.intent, revision, at)
-        approved = {each.intent for each in before if isinstance(each, Published)}
-        if found.intent in self.state.suggested and found.intent not in approved:
-            return Published(found.intent, revision, at)
-        changes = self._changes_of(found)
-        return ForeignControl(revision, found.author, at, found.time, changes, found.reason)
-
-    def _changes_of(self, found: Control) -> dict[str, Scalar]:
-        """What a control changes of what was wished before it; all of it where that is unknown."""
-        wanted = _told_by(found) | {"lifecycle": found.lifecycle}
-        known = self._wished_before(found.revision)
-        changes = {key: value for key, value in wanted.items() if known.get(key) != value}
-        return changes or wanted
-
-    def _wished_before(self, revision: int) -> dict[str, Scalar]:
-        """The training state that a control was written on top of, as far as it is known."""
-        for before in reversed(control.revisions(self.run.control)):
-            if before >= revision or before in self._rejected:
-                continue
-            if (found := control.read(self.run.control, before)) is not None:
-                return _told_by(found)
-        started = self.history.started
-        return {"lifecycle": "run"} | ({} if started is None else InForce.at_start(started).known())
-
-    # --- Decisions --------------------------------------------------------------------------------
 
     def _publish_intended(self, *, is_over: bool) -> bool:
         """Bring every decision out that is not out yet, or say why not."""
-        had = bool(self._intended)
+        intended = self._controls.intended
+        had = bool(intended)
         if had:
             # What is published must not be known to control/ alone.
             self._store.settle()
-        while self._intended:
-            outcome = self._publish(self._intended[0], is_over=is_over)
+        while intended:
+            outcome = self._controls.publish(intended[0], self.state, self.policy, is_over=is_over)
             taken = self._fold(outcome)
             self._store.take(self._id, [taken])
-            self._intended.pop(0)
+            intended.pop(0)
             if isinstance(outcome, Published):
-                self._journaled = max(self._journaled, outcome.revision)
+                self._controls.newest = max(self._controls.newest, outcome.revision)
         return had
-
-    def _publish(self, decision: Decision, *, is_over: bool) -> Published | Superseded:
-        at = max(newest_iteration(self.run.log), decision.iteration)
-        for revision in control.revisions(self.run.control, above=decision.base_revision):
-            found = control.read(self.run.control, revision)
-            if found is not None and found.intent == decision.intent:
-                # Published by a daemon that was killed before it could write that down.
-                return self._published(decision, revision, at)
-        why = self._objection(decision, at, is_over=is_over)
-        wished = control_writer.wished(self.run, self.state.in_force, self.state.revision)
-        if why is None and wished is None:
-            why = "the log does not tell the whole training state"
-        if why is not None or wished is None:
-            return Superseded(decision.intent, at, why or "")
-        revision = decision.base_revision + 1
-        training = {key: new for key, new in decision.changes.items() if key in CONTROLLED}
-        restart_from = decision.changes.get("restart_from")
-        wish = Control(
-            revision=revision,
-            base_revision=decision.base_revision,
-            state=with_changes(wished, training),
-            author=f"rule:{decision.rule}",
-            reason=decision.because,
-            time=utc_now(),
-            lifecycle=str(decision.changes.get("lifecycle", control_writer.lifecycle(self.run))),
-            intent=decision.intent,
-            restart_from=None if restart_from is None else int(restart_from),
-        )
-        try:
-            control.publish(self.run.control, wish)
-        except RevisionTakenError:
-            return Superseded(decision.intent, at, f"revision {revision} came first")
-        return self._published(decision, revision, at)
-
-    def _published(self, decision: Decision, revision: int, at: int) -> Published:
-        return Published(decision.intent, revision, max(at, replayed_until(self.run)))
-
-    def _objection(self, decision: Decision, at: int, *, is_over: bool) -> str | None:
-        """Why a decision is not to be published any more."""
-        if self._hearing.is_frozen():
-            return "the autopilot of this host was frozen"
-        if is_over:
-            return "the run is over"
-        if at > decision.iteration + self.policy.limits.stale_after:
-            return f"the run had come to iteration {at} when this was decided"
-        later = control.revisions(self.run.control, above=decision.base_revision)
-        return f"revision {later[-1]} came first" if later else None
-
-
-def _told_by(found: Control) -> dict[str, Scalar]:
-    """Everything that a control leaves wished: a checkpoint is saved once, and the run goes on."""
-    lifecycle = "run" if found.lifecycle == "checkpoint" else found.lifecycle
-    state = {key: getattr(found.state, key) for key in found.state.__slots__}
-    return {**state, "lifecycle": lifecycle}
 
 
 def _mode(spec: RunSpec) -> Mode:
@@ -560,30 +439,3 @@ def _mode(spec: RunSpec) -> Mode:
     except ValueError:
         # A mode of a newer version: whatever it allows, watching is allowed.
         return Mode.OBSERVE
-
-
-def newest_iteration(log: Path) -> int:
-    """The last iteration that the log tells of, 0 where it tells none: its end is enough."""
-    if (found := _iteration_at_end(log)) is not None:
-        return found
-    # It has just been rotated.
-    with suppress(RenamingError):
-        for earlier in reversed(rotated(log)):
-            if (found := _iteration_at_end(earlier.path)) is not None:
-                return found
-    return 0
-
-
-def _iteration_at_end(log: Path) -> int | None:
-    try:
-        with open_regular(log) as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
-            found = _ITERATION.findall(file.read(_TAIL))
-    except FileNotFoundError:
-        return None
-    return int(found[-1]) if found else None
-
-
-def replayed_until(run: RunDir) -> int:
-    """The iteration up to which a resumed trainer uses its record, without a look at control/."""
-    return max((applied.iteration for applied in control.read_applied(run.applied)), default=0)

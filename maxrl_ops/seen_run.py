@@ -17,15 +17,13 @@ from maxrl_ops.exporter import Lines
 from maxrl_ops.hearing import Stamp, stamp_of
 from maxrl_ops.notify import is_service
 from maxrl_ops.own_log import say
+from maxrl_ops.pace import LOOK_SECONDS, REST_SECONDS
 from maxrl_ops.run_reader import Life, age_of, heartbeat_of, life_of
 from maxrl_ops.run_watch import RunWatch
 from maxrl_ops.systemd_files import RUN_UNIT
 from maxrl_ops.wire.documents import RunSpec
 from maxrl_ops.wire.rundir import DocumentError, RunDir
 
-# How often the list of runs, and the state of each, is looked at again; of one that nobody trains.
-LOOK_SECONDS = 1.0
-_REST_SECONDS = 5.0
 # A log that was written within this grows.
 _GROWING_SECONDS = 30.0
 # A directory that was changed a moment ago may change again within one tick of the file system's
@@ -48,7 +46,8 @@ class SeenRun:
     """A run as of the last looks.
 
     Attributes:
-        watch: None while it cannot be loaded, or need not be.
+        watch: None while it cannot be loaded, or need not be: what is over and shown costs no
+            memory but its series.
         problem: Why it cannot, as said last.
         retry_at: Not before this (monotonic seconds).
         life: Of its supervisor and trainer.
@@ -93,20 +92,27 @@ class SeenRun:
     grown_at: float = -math.inf
     wakes: bool = True
 
-    def is_due(self, now: float, *, is_watched: bool, is_frozen: bool) -> bool:
+    @property
+    def trained(self) -> bool:
+        """Somebody trained it, or was about to, at the last look: that it rests takes two looks."""
+        return self.life is not None and self.state not in GRACE_SECONDS
+
+    def is_due(
+        self, now: float, *, is_watched: bool, is_frozen: bool, look_seconds: float = LOOK_SECONDS
+    ) -> bool:
         """Something may have come, or it is time to look. Asked at each turn, of each run.
 
         An idle daemon does nothing else: a look takes a hundred times as long.
         """
         if self.is_busy or self.is_woken:
             return True
-        if now - self.looked_at >= (LOOK_SECONDS if self.looked_as is None else _REST_SECONDS):
+        if now - self.looked_at >= (look_seconds if self.looked_as is None else REST_SECONDS):
             return True
-        if self.done_as is not None:
-            return False
         # What has changed but is not shown yet waits for the next look, where there is one soon.
         is_unshown = self.is_stale and self.looked_as is not None and now >= self.show_at
-        if self.watch is None or is_unshown:
+        if self.watch is None:
+            return self.looked_as is None
+        if is_unshown:
             return True
         if is_watched and not self.is_hasty:
             # Should its log grow, that wakes the loop. Should it not, the look above finds it.
@@ -128,10 +134,13 @@ class SeenRun:
         """Nobody writes its log any more."""
         return self.life is not None and self.life.has_ended
 
-    def tick(self, watch: RunWatch, now: float) -> bool:
-        """A tick of the run's watch, of which is kept whether its log's writes wake."""
+    def tick(self, watch: RunWatch, now: float, *, is_frozen: bool) -> bool:
+        """A tick of the run's watch, of which is kept whether its log's writes wake.
+
+        `is_frozen`: the host's autopilot was, a moment ago.
+        """
         was_settled, last_read = watch.is_settled, watch.last_read
-        has_done = watch.tick(is_over=self.is_over)
+        has_done = watch.tick(is_over=self.is_over, is_frozen=is_frozen)
         if watch.last_read != last_read:
             self.grown_at = now
             if was_settled and not self.is_woken:
@@ -156,7 +165,7 @@ def spec_of(run: RunDir) -> RunSpec:
 def look(seen: SeenRun, now: float) -> None:
     """See what the run is doing."""
     seen.life, seen.looked_at = life_of(seen.run), now
-    spec = spec_of(seen.run)
+    spec = spec_of(seen.run) if seen.watch is None else seen.watch.spec
     if spec.is_attached:
         seen.attached_log = log_of(seen.run, spec)
         history = seen.watch.history if seen.watch is not None else RunHistory()
@@ -226,7 +235,7 @@ def all_stamps_of(seen: SeenRun) -> tuple[Stamp | None, ...]:
     Of a file that is replaced whole, the directory's tells.
     """
     run = seen.run
-    stamps = tuple(map(stamp_of, (run.path, run.control, run.checkpoints)))
+    stamps = tuple(map(stamp_of, (run.path, run.control, run.checkpoints, run.log)))
     newest = max((stamp.mtime_ns for stamp in stamps if stamp), default=0)
     return stamps if time.time() - newest / 1e9 > _CLOCK_SECONDS else ()
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maxrl_ops.wire.rundir import RunDir, is_run_name
-from maxrl_ops.wire.settings import HOME_ENV
+from maxrl_ops.wire.settings import HOME_ENV, SettingError
+from maxrl_ops.wire.user_paths import expanded
 
 # Shared by all users of a host, where an administrator has set it up.
 _SYSTEM_HOME = Path("/var/lib/maxrl-ops")
@@ -20,7 +21,11 @@ class Home:
 
     @classmethod
     def find(cls, env: Mapping[str, str]) -> "Home":
-        """The home that `env` names, else the host's where it is readable, else the user's."""
+        """The home that `env` names, else the host's where it is readable, else the user's.
+
+        Raises:
+            SettingError: The user has none.
+        """
         if named := env.get(HOME_ENV):
             return cls(Path(named).absolute())
         if _SYSTEM_HOME.is_dir() and os.access(_SYSTEM_HOME, os.R_OK | os.X_OK):
@@ -78,14 +83,15 @@ class Home:
     def runs(self) -> list[RunDir]:
         """Every run directory, by name; also one without run.json, to be shown as damaged."""
         try:
-            directories = sorted(self.runs_dir.iterdir())
+            with os.scandir(self.runs_dir) as entries:
+                names = sorted(entry.name for entry in entries if _may_be_run(entry))
         except FileNotFoundError:
             return []
-        return [RunDir(path) for path in directories if _may_be_run(path)]
+        return [self.run(name) for name in names]
 
 
-def _may_be_run(path: Path) -> bool:
-    return is_run_name(path.name) and path.is_dir()
+def _may_be_run(entry: "os.DirEntry[str]") -> bool:
+    return is_run_name(entry.name) and entry.is_dir()
 
 
 def _user_state(env: Mapping[str, str]) -> Path:
@@ -93,5 +99,7 @@ def _user_state(env: Mapping[str, str]) -> Path:
     given = Path(env.get("XDG_STATE_HOME", ""))
     if given.is_absolute():
         return given
-    home = Path(env["HOME"]) if env.get("HOME") else Path.home()
+    home = Path(env["HOME"]) if env.get("HOME") else expanded("~")
+    if not home.is_absolute():
+        raise SettingError(f"there is no home directory to keep runs in: set {HOME_ENV}")
     return home / ".local" / "state"

@@ -38,6 +38,13 @@ def save(path: Path, sweep: Sweep) -> None:
     fsync_directory(path.parent)
 
 
+def clear_leftovers(path: Path) -> None:
+    """Remove what was written aside by whoever was killed; only with the sweep's lock held."""
+    for left in path.parent.glob(f".{path.name}.*"):
+        if left.name.removeprefix(f".{path.name}.").isdecimal():
+            left.unlink(missing_ok=True)
+
+
 def load(path: Path) -> Sweep:
     """Read it.
 

@@ -51,6 +51,10 @@ class Cursor:
     seen: int = 0
     modified: int = 0
 
+    def is_end_of(self, log: Path) -> bool:
+        """Nothing was written to the log since it was read up to here."""
+        return _stamp(log) == (self.inode, self.offset, self.modified)
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:

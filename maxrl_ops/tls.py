@@ -64,6 +64,10 @@ class Tls:
             connection, server_side=True, do_handshake_on_connect=False
         )
 
+    def is_broken_by(self, error: BaseException | None) -> bool:
+        """A connection ended by it was ended by its client."""
+        return isinstance(error, ssl.SSLError)
+
 
 def _stamps(files: TlsFiles) -> list[object]:
     found: list[object] = []

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from watchdog.events import FileModifiedEvent, FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
 
 from maxrl_ops.own_log import say
 from maxrl_ops.stop_signals import StopSignals
@@ -34,21 +35,40 @@ class Wakes(FileSystemEventHandler):
         self._directories: set[Path] = set()
         self._root = os.path.realpath(runs_dir) + os.sep
         self._woken_at = 0.0
-        self._observer = Observer() if watching else None
-        if self._observer is None:
-            return
-        self._observer.daemon = True
-        try:
-            self._watch(Path(self._root), recursive=True)
-            self._observer.start()
-        except OSError as error:
-            say(f"daemon: logs cannot be watched, and are looked at four times a second: {error}")
-            self._observer = None
+        self._observer: BaseObserver | None = None
+        self._is_resting = True
+        if watching:
+            try:
+                # Which takes one of the user's few inotify instances.
+                self._observer = Observer()
+                self._observer.daemon = True
+                self._observer.start()
+            except OSError as error:
+                self._give_up(error)
+            self.watch(wanted=True)
 
     @property
     def is_watching(self) -> bool:
         """A write to a run's log wakes."""
-        return self._observer is not None
+        return self._observer is not None and not self._is_resting
+
+    def watch(self, *, wanted: bool) -> None:
+        """Watch, or rest: where very many write, to be woken costs more than to look."""
+        if self._observer is None or wanted is not self._is_resting:
+            return
+        self._is_resting = not wanted
+        try:
+            if wanted:
+                self._watch(Path(self._root), recursive=True)
+            else:
+                self._observer.unschedule_all()
+                self._directories.clear()
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        say(f"daemon: logs cannot be watched, and are looked at four times a second: {error}")
+        self._end()
 
     def _watch(self, directory: Path, *, recursive: bool) -> None:
         assert self._observer is not None  # noqa: S101 - the callers have looked
@@ -59,7 +79,7 @@ class Wakes(FileSystemEventHandler):
 
     def follow(self, attached: Mapping[str, Path]) -> None:
         """Watch those logs of attached runs too, by the runs' names."""
-        if self._observer is None:
+        if not self.is_watching:
             return
         self._attached = {os.path.realpath(log): run for run, log in attached.items()}
         for name in self._attached:
@@ -105,8 +125,12 @@ class Wakes(FileSystemEventHandler):
 
     def close(self) -> None:
         """Watch no more."""
-        if self._observer is not None:
-            self._observer.stop()
-            self._observer.join()
+        self._end()
         os.close(self._reader)
         os.close(self._writer)
+
+    def _end(self) -> None:
+        if self._observer is not None and self._observer.is_alive():
+            self._observer.stop()
+            self._observer.join()
+        self._observer = None

@@ -106,7 +106,7 @@ class Follower:
             return not Counter(iterations) - Counter(self.told(run)[0])
 
         try:
-            wait_until(are_found, 10, f"iterations {iterations}")
+            wait_until(are_found, 60, f"iterations {iterations}")
         finally:
             found, tally = self.told(run)
             assert Counter(found) == Counter(iterations), tally

@@ -25,6 +25,7 @@ from maxrl_ops.wire.settings import (
 )
 from trainer import before_torch
 from trainer.config import Config, load_config
+from trainer.environment import whole_number
 from trainer.errors import ExitCode, TrainerError
 from trainer.launched import is_first_process, is_launched
 from trainer.run_log import LONGEST_LOG, RunLog
@@ -85,7 +86,7 @@ def _is_supervised() -> bool:
 
 def _open_log(run: RunDir) -> RunLog:
     _prepare(run)
-    longest = int(os.environ.get(LOG_BYTES_ENV, LONGEST_LOG))
+    longest = whole_number(os.environ, LOG_BYTES_ENV, LONGEST_LOG)
     return RunLog(run, None if _is_supervised() else os.dup(1), longest)
 
 
@@ -131,7 +132,7 @@ def _train(config: Config, task: Task, log: RunLog | None, stop: _StopFlag) -> E
 
     A process that only helps has no log: there the line goes to stderr.
     """
-    before_torch.set_up(os.environ)
+    before_torch.set_up(os.environ, config.run_dir)
     # torch and transformers: seconds, and only for a run whose configuration is right.
     from torch import OutOfMemoryError  # noqa: PLC0415
 
@@ -143,7 +144,7 @@ def _train(config: Config, task: Task, log: RunLog | None, stop: _StopFlag) -> E
     try:
         if config.engine == "trl":
             return _train_by_trl(config, task, log, stop)
-        attempt = int(os.environ.get(ATTEMPT_ENV, "1"))
+        attempt = whole_number(os.environ, ATTEMPT_ENV, 1)
         ranks = Ranks.join(os.environ, config.device)
         trainer = Trainer(config, task, log, attempt, lambda: stop.requested, ranks)
         resumed_from = trainer.done

@@ -104,14 +104,6 @@ def correct_answers(groups: Sequence[Group], state: TrainingState) -> list[tuple
     ]
 
 
-def is_dead(group: Group, state: TrainingState) -> bool:
-    """Whether a group has nothing to tell: no coefficients, or no sample better than another."""
-    members = scored(group)
-    if coefficients_of(members, state, state.weight_temperature) is None:
-        return True
-    return len({reward for _, reward in members}) == 1
-
-
 def solved(groups: Sequence[Group], state: TrainingState) -> list[tuple[Prompt, int, int]]:
     """Of each group: its prompt, how many samples are correct, how many have a reward."""
     threshold = state.correctness_threshold

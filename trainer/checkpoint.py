@@ -30,6 +30,8 @@ from trainer.errors import ExitCode, TrainerError
 from trainer.policy import Policy
 
 _KEPT = 2
+# Of those that were set aside: each is as large as a model.
+_KEPT_DAMAGED = 2
 # Tokenizer, configuration, marker, and what is known of the prompts.
 _SMALL_FILES = 12 << 20
 
@@ -116,7 +118,8 @@ def set_aside_damaged(run: RunDir) -> list[str]:
     """Rename newest checkpoints that cannot be read, so that a run resumes from the one before.
 
     As after a power failure, when a file has its size and not its content. What is damaged within
-    the numbers of a tensor nobody can tell. Gives the names that they had.
+    the numbers of a tensor nobody can tell. Gives the names that they had. The two that were set
+    aside last are kept.
     """
     found = []
     while (last := newest(run)) is not None and not _is_readable(last):
@@ -124,7 +127,13 @@ def set_aside_damaged(run: RunDir) -> list[str]:
         # One of that iteration may have been damaged before.
         shutil.rmtree(aside, ignore_errors=True)
         last.path.rename(aside)
+        # By when it was set aside: what a rename leaves alone is when it was written.
+        os.utime(aside)
         found.append(last.path.name)
+    if found:
+        earlier = sorted(run.checkpoints.glob("damaged-*"), key=lambda path: path.stat().st_mtime)
+        for path in earlier[:-_KEPT_DAMAGED]:
+            shutil.rmtree(path, ignore_errors=True)
     return found
 
 

@@ -23,7 +23,6 @@ _DEFAULTS: Mapping[str, Value] = {
     "iterations": 1000,
     "prompts_per_iteration": 2,
     "prompt_sampling": "uniform",
-    "redraws": 0,
     "replay": 0,
     "max_new_tokens": 256,
     "sampling_temperature": 1.0,
@@ -85,7 +84,6 @@ class Config:
     iterations: int
     prompts_per_iteration: int
     prompt_sampling: str
-    redraws: int
     replay: int
     max_new_tokens: int
     sampling_temperature: float
@@ -202,7 +200,6 @@ def _build(values: Mapping[str, Value], objective: str, task: Task, run_dir: Pat
         iterations=whole("iterations"),
         prompts_per_iteration=whole("prompts_per_iteration"),
         prompt_sampling=str(values["prompt_sampling"]),
-        redraws=whole("redraws"),
         replay=whole("replay"),
         max_new_tokens=whole("max_new_tokens"),
         sampling_temperature=real("sampling_temperature"),

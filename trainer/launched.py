@@ -12,4 +12,4 @@ def is_launched(env: Mapping[str, str]) -> bool:
 
 def is_first_process(env: Mapping[str, str]) -> bool:
     """This process is the one that writes log and checkpoints, and reads control."""
-    return next((int(env[name]) == 0 for name in _RANKS if name in env), True)
+    return next((env[name] == "0" for name in _RANKS if name in env), True)

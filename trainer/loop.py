@@ -1,7 +1,7 @@
 """The training loop: sample, verify, weigh, step; save and evaluate when it is time."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -23,7 +23,7 @@ from maxrl_ops.wire.record import (
 from maxrl_ops.wire.rundir import RunDir
 from trainer import checkpoint
 from trainer.advice import Advice
-from trainer.batch import Group, correct_answers, describe, is_dead, judge, solved, terms_of
+from trainer.batch import Group, correct_answers, describe, judge, solved, terms_of
 from trainer.config import Config
 from trainer.control_port import ControlPort, Echo, HandOver, restart_asked
 from trainer.difficulty import CANDIDATES, Difficulty
@@ -207,7 +207,6 @@ class Trainer:
             reference_threshold=task.reference_threshold,
             bounds=task.threshold_bounds,
             prompt_sampling=None if self._difficulty is None else config.prompt_sampling,
-            redraws=config.redraws or None,
             replay=config.replay or None,
             schedule=None if config.schedule == "fixed" else config.schedule,
             hand_over_to=None if config.schedule == "fixed" else config.hand_over_to,
@@ -276,17 +275,15 @@ class Trainer:
 
     def iterate(self, iteration: int) -> None:
         """One iteration: samples, verdicts, a step, and the log of it."""
-        config, watch = self.config, self._stopwatch(iteration)
-        self.watch = watch
+        self.watch = watch = self._stopwatch(iteration)
         state = self.control.state
 
         recording = None if self._room is None else Recording(self._room)
-        kept, replaced = self._draw_groups(iteration, recording)
-        groups = [*kept, *replaced]
+        groups = self._draw_groups(iteration, recording)
 
         watch.enter("update")
         remembered = self._remembered(iteration)
-        terms = terms_of(kept, state, remembered)
+        terms = terms_of(groups, state, remembered)
         update = None
         if terms:
             for parameters in self.optimizer.param_groups:
@@ -302,11 +299,8 @@ class Trainer:
             )
         watch.book()
         if self.log is not None:
-            drawn = {
-                "groups_redrawn": len(replaced) if config.redraws else None,
-                "replayed": None if self._replay is None else len(remembered),
-            }
-            self._report(self.log, iteration, groups, update, drawn)
+            replayed = None if self._replay is None else len(remembered)
+            self._report(self.log, iteration, groups, update, replayed)
         if self._difficulty is not None:
             self._difficulty.observe(solved(groups, state))
         if self._replay is not None:
@@ -318,7 +312,7 @@ class Trainer:
         iteration: int,
         groups: list[Group],
         update: UpdateResult | None,
-        drawn: Mapping[str, Any],
+        replayed: int | None,
     ) -> None:
         """Write down what the iteration was."""
         state = self.control.state
@@ -330,7 +324,7 @@ class Trainer:
             learning_rate=state.learning_rate,
             control_revision=self.control.revision or None,
             at=utc_now(),
-            **drawn,
+            replayed=replayed,
             **_times(self.watch),
             **_figures(update),
             **describe(groups, state, self.task),
@@ -348,49 +342,33 @@ class Trainer:
         threshold = self.control.state.correctness_threshold
         return self._replay.choose(self.config.replay, threshold, random)
 
-    def _draw_groups(
-        self, iteration: int, recording: Recording | None
-    ) -> tuple[list[Group], list[Group]]:
-        """An iteration's groups: those to learn from, and those without signal they replaced.
+    def _draw_groups(self, iteration: int, recording: Recording | None) -> list[Group]:
+        """An iteration's groups: prompts, completions and verdicts.
 
-        What is computed of the first ones drawn is kept in `recording`.
+        What is computed of the completions is kept in `recording`.
         """
-        config, state = self.config, self.control.state
-        random = Random(derive_seed(config.seed, iteration, "prompts"))
-        kept: list[Group] = []
-        replaced: list[Group] = []
-        for draw in range(1 + config.redraws):
-            self.watch.enter("sample")
-            prompts = self._draw_prompts(random, config.prompts_per_iteration - len(kept))
-            purpose = self.ranks.purpose(f"sample again {draw}" if draw else "sample")
-            seed_everything(config.seed, iteration, purpose)
-            completions = sample(
-                self.policy,
-                self.ranks.share(prompts),
-                state.n_samples,
-                config.max_new_tokens,
-                config.sampling_temperature,
-                self.task.answer_end,
-                None if draw else recording,
-            )
-            self.watch.enter("verify")
-            groups = self.ranks.gather(judge(completions, self.task, self._profile))
-            dead = [is_dead(group, state) for group in groups]
-            if draw == config.redraws or not any(dead):
-                kept += groups
-                break
-            for group, is_over in zip(groups, dead, strict=True):
-                (replaced if is_over else kept).append(group)
-        return kept, replaced
+        config = self.config
+        self.watch.enter("sample")
+        prompts = self._draw_prompts(Random(derive_seed(config.seed, iteration, "prompts")))
+        seed_everything(config.seed, iteration, self.ranks.purpose("sample"))
+        completions = sample(
+            self.policy,
+            self.ranks.share(prompts),
+            self.control.state.n_samples,
+            config.max_new_tokens,
+            config.sampling_temperature,
+            self.task.answer_end,
+            recording,
+        )
+        self.watch.enter("verify")
+        return self.ranks.gather(judge(completions, self.task, self._profile))
 
-    def _draw_prompts(self, random: Random, count: int) -> list[Prompt]:
-        # Always as many: the task spreads them over its families, the first ones first.
-        whole = self.config.prompts_per_iteration
+    def _draw_prompts(self, random: Random) -> list[Prompt]:
+        count = self.config.prompts_per_iteration
         if self._difficulty is None:
-            prompts = self.task.training_prompts(random, whole)
-            return prompts if count == whole else random.sample(prompts, count)
+            return self.task.training_prompts(random, count)
         # A task need not have more different prompts than an iteration takes.
-        draws = (self.task.training_prompts(random, whole) for _ in range(CANDIDATES))
+        draws = (self.task.training_prompts(random, count) for _ in range(CANDIDATES))
         candidates = [prompt for draw in draws for prompt in draw]
         return self._difficulty.choose(candidates, count, random)
 

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from transformers import logging as transformers_logging
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from maxrl_ops.wire.user_paths import expanded
 from trainer.errors import ExitCode, TrainerError
 from trainer.llama.blocks import covers
 from trainer.llama.kernels import EAGER, Kernels, compiled
@@ -186,7 +187,7 @@ def load_policy(checkpoint: str, device: torch.device) -> Policy:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     where = checkpoint
     if checkpoint.startswith(("/", ".", "~")):
-        where = str(Path(checkpoint).expanduser())
+        where = str(expanded(checkpoint))
         if not Path(where).is_dir():
             raise TrainerError(f"checkpoint {checkpoint}: no such directory", ExitCode.NOT_FOUND)
     try:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 
+from trainer.environment import whole_number
 from trainer.errors import ExitCode, TrainerError
 from trainer.policy import choose_device
 
@@ -49,14 +50,16 @@ class Ranks:
         Raises:
             TrainerError: They cannot train together as they were started, or do not meet.
         """
-        if int(env.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "RANK" not in env:
+        tasks = whole_number(env, "SLURM_STEP_NUM_TASKS", 1)
+        if tasks > 1 and "RANK" not in env:
             raise TrainerError(
-                f"srun started {env['SLURM_STEP_NUM_TASKS']} processes that do not know of each "
+                f"srun started {tasks} processes that do not know of each "
                 f'other: give --launch "srun --ntasks 1 torchrun --nproc-per-node N"'
             )
-        size = int(env.get("WORLD_SIZE", "1"))
-        if size == 1:
+        size = whole_number(env, "WORLD_SIZE", 1)
+        if size < 2:
             return cls()
+        whole_number(env, "RANK", 0)
         _refuse_sharding(env)
         kind = _place(env, device)
         with _together():
@@ -148,6 +151,9 @@ def _together() -> Iterator[None]:
     """Say in one line that the others are gone, whatever gloo or NCCL makes of it."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        # A RuntimeError too, and our own: who catches it says what takes less.
+        raise
     except (RuntimeError, ValueError) as error:
         detail = " ".join(str(error).split())[:200]
         raise TrainerError(
@@ -178,7 +184,7 @@ def _place(env: Mapping[str, str], asked: str) -> str:
             f"device {asked!r}: several processes train on cuda or cpu; leave out --launch"
         )
     if device.type == "cuda":
-        own, count = int(env.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        own, count = whole_number(env, "LOCAL_RANK", 0), torch.cuda.device_count()
         if device.index is not None:
             raise TrainerError(
                 f"device {asked!r}: each process takes a GPU of its own; give --device cuda"

@@ -239,8 +239,8 @@ Held-out seeds: {", ".join(map(str, seeds))}. A level is reached at the second o
 a row that have it. A cell is the median over seeds with the least and the greatest: over
 {len(seeds)} seeds, an interval of {least:.1%} for the median whatever the distribution. A run that
 did not reach a level counts as longer than any that did, and is never left out. Samples are all
-that were drawn for training, those that were drawn again among them; iterations of arms that draw
-fewer samples in each are shorter. CPU seconds are those of the trainer's process until then,
+that were drawn for training; iterations of arms that draw fewer samples in each are shorter. What
+is replayed is none: it was drawn before. CPU seconds are those of the trainer's process until then,
 loading and evaluating included; in the table of every seed, those of the whole run, with those of
 its reward's process where no daemon is needed.
 

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,8 @@ _SAID = (
 class Rows:
     """What is known of each run, kept as it ends."""
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self, work: Path, again: str | None) -> None:
+        self._again = again
         work.mkdir(parents=True, exist_ok=True)
         self._file, self._lock = work / "results.jsonl", threading.Lock()
         lines = self._file.read_text().splitlines() if self._file.exists() else []
@@ -51,8 +52,18 @@ class Rows:
         self._made = 0
         self.rows = {f"{r['kind']}/{r['seed']}/{r['arm']}": r for r in rows}
 
+    def lacks(self, order: Order, *, is_named: bool) -> bool:
+        """Whether the run is to be made; `is_named`: by who called, not as a twin of others."""
+        known = self.rows.get(order.key)
+        if known is None or self._again is None or not is_named:
+            return known is None
+        return known.get("again") != self._again
+
     def keep(self, order: Order, row: dict[str, Any], left: int) -> None:
         """Append it, and say so; `left` were missing when the benchmark was called."""
+        if (known := self.rows.get(order.key)) is not None:
+            before = {key: known.get(key) for key in _SAID}
+            row = {**row, "again": self._again, "before": before}
         with self._lock, self._file.open("a") as file:
             file.write(json.dumps(row) + "\n")
             self.rows[order.key] = row
@@ -63,12 +74,19 @@ class Rows:
 
     def publish(self) -> None:
         """Write results, document and chart anew."""
-        rows = list(self.rows.values())
+        rows = sorted(self.rows.values(), key=_place)
         results = {"machine": machine.describe(), "rows": rows}
-        _RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        lines = ",\n".join(json.dumps(row) for row in rows)
+        told = json.dumps(results["machine"])
+        _RESULTS.write_text(f'{{"machine": {told}, "rows": [\n{lines}\n]}}\n')
         _PAGE.write_text(document(results))
         if drawn := chart(Outcomes(rows)):
             _PAGE.with_suffix(".svg").write_text(drawn)
+
+
+def _place(row: Mapping[str, Any]) -> tuple[int, int, int]:
+    """In the order of the tables, whichever ended first."""
+    return list(KINDS).index(row["kind"]), row["seed"], ARMS.index(row["arm"])
 
 
 def orders(kinds: list[str], seeds: list[int], arms: list[str]) -> Iterator[Order]:
@@ -95,13 +113,18 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="a directory for copies of the runs")
     parser.add_argument("--begin-within", type=float, default=math.inf, help="seconds")
     parser.add_argument("--publish", action="store_true", help="write results and document anew")
+    parser.add_argument("--again", metavar="WHY", help="make them once more, and tell why")
     given = parser.parse_args()
     # More threads than cores would wait for each other.
     os.environ["OMP_NUM_THREADS"] = "1"
     seeds = given.seeds or (list(_SEEDS[:1]) if given.quick else list(_SEEDS))
     wanted = list(orders(given.kinds, seeds, given.arms))
-    rows, begun = Rows(given.work), time.monotonic()
-    missing = [order for order in wanted if order.key not in rows.rows]
+    rows, begun = Rows(given.work, given.again), time.monotonic()
+    missing = [
+        order
+        for order in wanted
+        if rows.lacks(order, is_named=order.kind in given.kinds and order.arm in given.arms)
+    ]
 
     def train(order: Order) -> None:
         if time.monotonic() - begun < given.begin_within and not INTERRUPTED.is_set():

@@ -4,9 +4,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from maxrl_ops import daemon_file
+from maxrl_ops import daemon_file, processes
 from maxrl_ops.settings import Home
-from maxrl_ops.wire.documents import SupervisorState
+from maxrl_ops.wire.documents import ProcessIdentity, SupervisorState
 from maxrl_ops.wire.rundir import DocumentError, RunDir
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -20,18 +20,21 @@ class CpuMeter:
 
     def __init__(self, run: RunDir, home: Path) -> None:
         self._run, self._home = run, Home(home)
-        self._spent: dict[int, float] = {}
+        self._spent: dict[ProcessIdentity, float] = {}
 
     def look(self) -> None:
         """Look at those that live."""
-        pids: list[int] = []
+        found: list[ProcessIdentity] = []
         with suppress(OSError, DocumentError):
             state = SupervisorState.load(self._run)
-            pids += [each.pid for each in (state.supervisor, state.trainer) if each is not None]
+            found += [each for each in (state.supervisor, state.trainer) if each is not None]
         if (daemon := daemon_file.running(self._home)) is not None:
-            pids.append(daemon.process.pid)
-        for pid in pids:
-            self._spent[pid] = max(self._spent.get(pid, 0.0), _seconds(pid))
+            found.append(daemon.process)
+        for process in found:
+            seconds = _seconds(process.pid)
+            # Looked at second: what was read is of this one, not of whoever has its pid now.
+            if processes.is_alive(process):
+                self._spent[process] = seconds
 
     @property
     def seconds(self) -> float:

@@ -1,23 +1,17 @@
 """`docs/rescue.md` and its chart, from the results. Pure: rows in, texts out."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
 from benchmarks.rescue.kinds import ARMS, HEALTHY, KINDS, SICK, SUPERVISION
-from benchmarks.rescue.outcome import (
-    HARMED,
-    RESCUED,
-    Noise,
-    Outcome,
-    Outcomes,
-    median_delay,
-    noise_of,
-    share_of,
-)
+from benchmarks.rescue.outcome import HARMED, RESCUED, Noise, Outcome, Outcomes, noise_of
 from benchmarks.rescue.story import story
+from benchmarks.rescue.summary import summary
+from benchmarks.rescue.tables import ARM_NAMES, actions, table
 
-_ARM_NAMES = {"act": "autopilot", "observe": "observe", "naive": "naive controller"}
+# Where chance alone makes so many equal runs look lost, one run tells little.
+_TOSSED = 0.10
 
 
 def document(results: Mapping[str, Any]) -> str:
@@ -25,18 +19,19 @@ def document(results: Mapping[str, Any]) -> str:
     outcomes, noise = Outcomes(results["rows"]), noise_of(results["rows"])
     parts = (
         _HEAD,
-        _summary(outcomes),
+        summary(outcomes),
         _cost(results),
         "## By kind",
         _kinds(outcomes),
         "## Misses",
         _misses(outcomes),
+        _again(outcomes),
         "## Healthy runs",
         _healthy(outcomes),
         _noise(noise),
         story(outcomes),
         "## How it is measured",
-        _method(),
+        _method(results, outcomes),
     )
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -51,59 +46,26 @@ three. `python -m benchmarks.rescue --publish` makes the runs and writes this pa
 
 
 def _cost(results: Mapping[str, Any]) -> str:
-    minutes = sum(row.get("cpu_seconds", 0) for row in results["rows"]) / 60
+    rows = results["rows"]
+    minutes = sum(row.get("cpu_seconds", 0) for row in rows) / 60
+    longest = max(sum(r["seconds"] for r in rows if r["seed"] == seed) for seed in _seeds(rows))
     return (
-        f"{results['machine']}; {len(results['rows'])} runs, {minutes:.0f} CPU minutes of "
-        "trainers, supervisors and daemons."
+        f"{results['machine']}; {len(rows)} runs, {minutes:.0f} CPU minutes of trainers, "
+        f"supervisors and daemons. Two runs at a time, a seed took {longest / 120:.0f} minutes at "
+        "most, beside whatever else the machine had to do: so long does `--quick` take."
     )
 
 
-def _table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-# --- The whole ------------------------------------------------------------------------------------
-
-
-def _summary(outcomes: Outcomes) -> str:
-    def rows() -> Iterator[list[str]]:
-        for arm in ARMS:
-            sick, healthy = outcomes.sick(arm), outcomes.healthy(arm)
-            mendable = [o for o in sick if not KINDS[o.row["kind"]].hopeless]
-            delay = median_delay(sick)
-            yield [
-                _ARM_NAMES[arm],
-                _count([o.is_rescued for o in sick]),
-                _count([o.is_rescued for o in mendable]),
-                _count([o.is_harmed for o in healthy]) if arm != "observe" else "",
-                f"{fmean(_actions(o) for o in sick):.1f}" if sick else "",
-                f"{fmean(_actions(o) for o in healthy):.1f}" if healthy else "",
-                "" if delay is None or arm == "naive" else f"{delay:.0f} iterations",
-            ]
-
-    head = (
-        "controller",
-        "sick runs rescued",
-        "of those that a controller could save",
-        "healthy runs harmed",
-        "changes a sick run",
-        "changes a healthy run",
-        "noticed after, median",
-    )
-    return _table(head, rows())
-
-
-def _count(flags: Sequence[bool]) -> str:
-    return f"{sum(flags)} of {len(flags)} ({share_of(flags):.0%})" if flags else ""
-
-
-def _actions(outcome: Outcome) -> int:
-    row = outcome.row
-    return int(row["actions"] if row["arm"] == "act" else row["by_hand"])
+def _seeds(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    return sorted({row["seed"] for row in rows})
 
 
 # --- By kind --------------------------------------------------------------------------------------
+
+
+_KINDS_TOLD = f"""Held-out pass@1 at the end over the healthy twin's, a figure a seed;
+**bold** where rescued, at least {RESCUED:.0%}. Noticed: by the autopilot, in iterations since the
+sickness began."""
 
 
 def _kinds(outcomes: Outcomes) -> str:
@@ -124,16 +86,13 @@ def _kinds(outcomes: Outcomes) -> str:
     head = (
         "kind",
         "what is done to it",
-        *(_ARM_NAMES[arm] for arm in ARMS),
+        *(ARM_NAMES[arm] for arm in ARMS),
         "noticed",
         "its changes",
         "the naive one's",
     )
     skipped = [f"- {kind}: not run here, {why}" for kind, why in outcomes.skipped()]
-    told = (
-        "Held-out pass@1 at the end over the healthy twin's; **bold** where rescued, at least 90%."
-    )
-    return "\n\n".join([told, _table(head, rows()), *skipped])
+    return "\n\n".join([_KINDS_TOLD, table(head, rows()), *skipped])
 
 
 def _shares(found: Sequence[Outcome]) -> str:
@@ -141,15 +100,17 @@ def _shares(found: Sequence[Outcome]) -> str:
 
 
 def _noticed(found: Sequence[Outcome]) -> str:
-    told = [o.row["detected"] for o in found if o.row["detected"] is not None]
-    if not told:
-        return "not needed" if found and not KINDS[found[0].row["kind"]].signs else "no"
-    delays = ", ".join(f"{o.delay}" for o in found if o.delay is not None)
-    return f"{', '.join(dict.fromkeys(rule for _, rule in told))} after {delays}"
+    if not KINDS[found[0].row["kind"]].signs:
+        return "no rule tells"
+    rules = dict.fromkeys(o.row["detected"][1] for o in found if o.row["detected"])
+    if not rules:
+        return "no"
+    delays = ", ".join("never" if o.delay is None else f"{o.delay}" for o in found)
+    return f"{', '.join(rules)} after {delays}"
 
 
 def _changes(found: Sequence[Outcome]) -> str:
-    return ", ".join(str(_actions(outcome)) for outcome in found)
+    return ", ".join(str(actions(outcome)) for outcome in found)
 
 
 # --- What went wrong ------------------------------------------------------------------------------
@@ -164,10 +125,54 @@ def _misses(outcomes: Outcomes) -> str:
             continue
         why = f"no controller could: {kind.hopeless}" if kind.hopeless else kind.if_missed
         seeds = ", ".join(str(o.row["seed"]) for o in missed)
+        highest = ", ".join(f"{_highest(outcomes, o):.0%}" for o in missed)
         lines.append(
-            f"- **{name}** ({_shares(missed)}; seed {seeds}): {why or 'not understood yet'}."
+            f"- **{name}** ({_shares(missed)}; seed {seeds}): {why or 'not understood yet'}. Its "
+            f"best held-out evaluation on the way: {highest} of the twin's."
         )
     return "\n".join(lines) or "None."
+
+
+def _again(outcomes: Outcomes) -> str:
+    """What was made once more, and why; both are told."""
+    pairs = outcomes.again()
+    if not pairs:
+        return ""
+
+    def rows(why: str) -> Iterator[list[str]]:
+        for was, now in pairs:
+            if now.row["again"] == why:
+                name, seed = now.row["kind"], str(now.row["seed"])
+                yield [name, seed, ARM_NAMES[now.row["arm"]], _ending(was), _ending(now)]
+
+    sick = outcomes.before().sick("act")
+    head = ("kind", "seed", "controller", "before", "after")
+    told = (
+        "All other tables show the later runs. With the earlier ones in their place the autopilot "
+        f"rescued {sum(o.is_rescued for o in sick)} of {len(sick)} sick runs. Shares are of the "
+        "twin's pass@1, or of what a healthy run reaches under `observe`."
+    )
+    parts = ["## Made again", told]
+    for why in dict.fromkeys(now.row["again"] for _, now in pairs):
+        parts += [f"{why}:", table(head, rows(why))]
+    return "\n\n".join(parts)
+
+
+def _ending(outcome: Outcome) -> str:
+    detected = outcome.row["detected"]
+    if outcome.row["kind"] in HEALTHY:
+        return f"{outcome.share:.0%}"
+    sign = "not noticed" if detected is None else f"{detected[1]} after {outcome.delay}"
+    return f"{_shares([outcome])}, {sign}"
+
+
+def _highest(outcomes: Outcomes, outcome: Outcome) -> float:
+    """Of all evaluations that the run made, over the best that its twin made."""
+    return _best(outcome.row) / _best(outcomes.twin(outcome.row) or {})
+
+
+def _best(row: Mapping[str, Any]) -> float:
+    return max((pass_at_1 for _, pass_at_1, _ in row.get("evaluations", [])), default=math.nan)
 
 
 def _healthy(outcomes: Outcomes) -> str:
@@ -178,7 +183,8 @@ def _healthy(outcomes: Outcomes) -> str:
                 continue
             alone = ", ".join(f"{o.row['pass_at_1']:.1%}" for o in arms["observe"])
             told = [_against_observe(arms[arm]) for arm in ("act", "naive")]
-            yield [name, alone, *told, _changes(arms["act"]), _changes(arms["naive"])]
+            changes = [_changes(arms[arm]) for arm in ("act", "naive")]
+            yield [name, alone, *told, *changes, _alerts(arms["act"])]
 
     head = (
         "run",
@@ -187,46 +193,79 @@ def _healthy(outcomes: Outcomes) -> str:
         "naive controller, over that",
         "autopilot's changes",
         "the naive one's",
+        "the autopilot told of",
     )
-    told = f"**Bold** where harmed: below {HARMED:.0%}."
-    return "\n\n".join([told, _table(head, rows())])
+    told = f"A figure a seed, **bold** where harmed: below {HARMED:.0%}."
+    return "\n\n".join([told, table(head, rows())])
+
+
+def _alerts(found: Sequence[Outcome]) -> str:
+    told = [
+        ", ".join(dict.fromkeys(f"{rule} at {at}" for at, rule in o.row["noticed"])) for o in found
+    ]
+    return "; ".join(each or "nothing" for each in told) if any(told) else ""
 
 
 def _against_observe(found: Sequence[Outcome]) -> str:
     return ", ".join(f"**{o.share:.0%}**" if o.is_harmed else f"{o.share:.0%}" for o in found)
 
 
-def _noise(noise: Noise | None) -> str:
+def _noise(noise: Mapping[str, Noise]) -> str:
     same = (
         "A run is exactly repeatable: with the same seed and no change made, both end with the "
         "same model. So a run that the autopilot leaves alone cannot differ from `observe`'s at "
         "all; chance is in it only once something was changed, or done again."
     )
-    if noise is None:
+    if not noise:
         return same
-    return (
-        f"{same} How much: {noise.runs} untouched healthy runs, alike but for their seeds, spread "
-        f"by {noise.spread:.1%} in pass@1, so of two equal ones a given one lies below "
-        f"{HARMED:.0%} of the other in {noise.chance(HARMED):.0%} of cases, and below "
-        f"{RESCUED:.0%} in {noise.chance(RESCUED):.1%}."
+    head = (
+        "task",
+        "untouched healthy runs",
+        "spread of pass@1 between seeds",
+        f"below {HARMED:.0%} of an equal run by chance",
+        f"below {RESCUED:.0%}",
     )
+    rows = (
+        [
+            task,
+            str(of.runs),
+            f"{of.spread:.1%}",
+            *(f"{of.chance(s):.1%}" for s in (HARMED, RESCUED)),
+        ]
+        for task, of in noise.items()
+    )
+    noisy = {task for task, of in noise.items() if of.chance(RESCUED) > _TOSSED}
+    tossed = [name for name, kind in SICK.items() if kind.task in noisy]
+    caution = f"So the shares of {', '.join(tossed)} tell little." if tossed else ""
+    return f"{same} How much, by task:\n\n{table(head, rows)}\n\n{caution}".rstrip()
 
 
-def _method() -> str:
+def _method(results: Mapping[str, Any], outcomes: Outcomes) -> str:
     env = ", ".join(f"`{key}={value}`" for key, value in SUPERVISION.items())
+    seeds = ", ".join(str(seed) for seed in _seeds(results["rows"]))
     return f"""- **The runs** are the installed command's, each in a home of its own with a daemon
-  of its own, policy `guide` as it is shipped. The small tasks' models have some 84,000 parameters,
-  an iteration of 64 samples takes some 50 ms, a run 200 of them (arithmetic 100). Held-out
-  evaluations every 20 iterations, checkpoints every 10.
+  of its own, policy `guide` as it is shipped. The models have some 83,000 parameters (arithmetic
+  357,000), an iteration of 64 samples takes some 50 ms, a run 200 of them (arithmetic 100).
+  Held-out evaluations every 20 iterations, checkpoints every 10.
 - **Outcome**: pass@1 of the newest checkpoint that can be read, once as many samples were drawn as
   the healthy twin draws in all, those of iterations that are done again among them. It is measured
-  apart, on every held-out prompt of the healthy task (some 250), 8 samples each, whatever the run's
-  own reward says.
-- **Rescued**: at least {RESCUED:.0%} of the twin's: same seed, same task, nothing done to it.
-  **Harmed**: a healthy run below {HARMED:.0%} of what it reaches under `observe`.
+  apart, on every held-out prompt of the healthy task (rules 244, maze 97, arithmetic 258),
+  8 samples each, whatever the run's own reward says. The twin: same seed, same task, nothing done
+  to it, under `observe`. A run whose samples are spent is stopped by `maxrl-ops stop`, so a little
+  late: {_excess(outcomes)}.
 - **Noticed**: the first decision, alert or restart that tells of this sickness (each kind names its
   signs), in iterations since it began.
 - **Time is short here**: {env}, `--reward-timeout 2`; the minute of a full disk is 6 s, and 20 s
   between two kills of the daemon are 2 s. A command of the naive controller takes half a second,
   some ten iterations.
-- **Seeds**: 0, 1 and 2 (`--quick`: 0). Rules were improved on seeds from 100 on."""
+- **Seeds**: {seeds} (`--quick`: 0). Rules were improved on seeds from 100 on, never on these."""
+
+
+def _excess(outcomes: Outcomes) -> str:
+    """By how much each controller's runs were longer than their twins."""
+    told = []
+    for arm in ARMS:
+        found = [o.excess for o in (*outcomes.sick(arm), *outcomes.healthy(arm))]
+        if found:
+            told.append(f"{ARM_NAMES[arm]} {max(found):.0%} more samples at most")
+    return "; ".join(told)

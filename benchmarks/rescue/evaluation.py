@@ -17,6 +17,7 @@ from trainer.policy import load_policy
 
 # All there are: the task rules has some 250.
 _PROMPTS = "1000"
+# Of two that load a model at once, transformers may take one's weights for missing.
 _LOCK = threading.Lock()
 
 
@@ -24,7 +25,8 @@ def newest_model(run: RunDir) -> Checkpoint | None:
     """The newest checkpoint whose weights can be read."""
     for found in reversed(checkpoints.complete(run)):
         try:
-            load_policy(str(found.model), torch.device("cpu"))
+            with _LOCK:
+                load_policy(str(found.model), torch.device("cpu"))
         except Exception:  # noqa: BLE001, S112 - of a damaged file, whatever a library raises
             continue
         return found

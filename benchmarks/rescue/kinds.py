@@ -62,11 +62,20 @@ class Kind:
         return f"benchmarks.rescue.sick_tasks:{self.sick}" if self.sick else self.small.spec
 
 
-def _rate(times: int) -> tuple[str, ...]:
-    return ("--learning-rate", f"{times * _RATE:g}")
+def _too_fast(times: int, if_missed: str = "") -> Kind:
+    rate = f"{times * _RATE:g}"
+    title = f"learning rate {rate} instead of {_RATE:g}"
+    flags = ("--learning-rate", rate)
+    return Kind(title, flags=flags, signs=_BAD_RATE, if_missed=if_missed)
 
 
-_PAID = "the reward itself pays for something else: no control changes what is paid for"
+_STILL_FAST = (
+    "COLLAPSE goes back at iteration 45 to the model that the run began with, at 0.02 of the rate; "
+    "that is still twice the healthy one, at which pass@1 wavers from evaluation to evaluation. On "
+    "the development seeds 103, 104 and 105 such runs end at 98%, 94% and 91%; were COLLAPSE to "
+    "fire on the first evaluation that fell, at 25, at 98%, 93% and 92%. So the rule stays as it is"
+)
+_PAID = "the reward pays for something else, and no control changes what is paid for"
 
 SICK: Mapping[str, Kind] = {
     "threshold too high": Kind(
@@ -79,8 +88,8 @@ SICK: Mapping[str, Kind] = {
         flags=("--correctness-threshold", "-1"),
         signs=("LOW", "DEAD GROUPS"),
     ),
-    "learning rate x 30": Kind("learning rate x 30", flags=_rate(30), signs=_BAD_RATE),
-    "learning rate x 100": Kind("learning rate x 100", flags=_rate(100), signs=_BAD_RATE),
+    "learning rate x 30": _too_fast(30),
+    "learning rate x 100": _too_fast(100, _STILL_FAST),
     "weight temperature": Kind(
         "weight temperature 0.001 on rewards that are never equal: of each group one sample counts",
         task="maze",

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from maxrl_ops import daemon_process
 from maxrl_ops.attached import log_of
-from maxrl_ops.attached_reader import AttachedReader
 from maxrl_ops.cli import supervising
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.finding import attached_log, home, named, told_by
 from maxrl_ops.cli.new_run import check_job, check_name, create_attached
+from maxrl_ops.continued_reader import ContinuedReader
 from maxrl_ops.core.printable import one_line
 from maxrl_ops.dialects import load, names
 from maxrl_ops.log_files import look
@@ -19,6 +19,7 @@ from maxrl_ops.run_reader import life_of
 from maxrl_ops.wire.documents import Detached, RunSpec, utc_now
 from maxrl_ops.wire.rundir import RunDir
 from maxrl_ops.wire.settings import nearest
+from maxrl_ops.wire.user_paths import expanded
 
 
 def attach(log: str, dialect: str | None, name: str | None, job: str | None) -> int:
@@ -79,7 +80,7 @@ def _readable(log: str) -> Path:
     Raises:
         CommandError: It is no file that can be read, or its directory is not there.
     """
-    path = Path(log).expanduser().absolute()
+    path = expanded(log).absolute()
     try:
         # As who will read it: the daemon of a service is somebody else.
         with supervising.as_owner(home()):
@@ -109,7 +110,7 @@ def _check_file(log: str, path: Path) -> None:
 def _format(run: RunDir, path: Path) -> str:
     if not path.exists():
         return "it is not there yet, and waited for"
-    reader = AttachedReader(run, RunSpec.load(run))
+    reader = ContinuedReader(run, RunSpec.load(run))
     reader.read()
     if reader.dialect is None:
         return "nothing in it tells its format yet (--dialect says it)"

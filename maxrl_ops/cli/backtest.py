@@ -21,6 +21,7 @@ from maxrl_ops.policy_file import PolicyFile
 from maxrl_ops.settings import Home
 from maxrl_ops.wire.record import Event
 from maxrl_ops.wire.rundir import is_run_name, open_regular
+from maxrl_ops.wire.user_paths import expanded
 
 _PIECE = 1 << 20
 
@@ -93,7 +94,7 @@ def _files(log: str) -> list[Path]:
     Raises:
         CommandError: There is neither.
     """
-    if log == "-" or (path := Path(log).expanduser()).exists():
+    if log == "-" or (path := expanded(log)).exists():
         return [Path("/dev/stdin") if log == "-" else path]
     if is_run_name(log) and (run := Home.find(os.environ).run(log)).log.exists():
         try:

@@ -167,14 +167,18 @@ def _new(
 def _answer(run: RunDir, log: LogReader, control: Control, wait: float) -> int:
     """Wait for the trainer's answer, and say it."""
     deadline = time.monotonic() + wait
-    while (answer := _find(log.read(), control.revision)) is None:
+    while True:
+        # Asked before reading: what was answered just before the end is seen.
+        goes_on = is_active(run)
+        if (answer := _find(log.read(), control.revision)) is not None:
+            break
         if time.monotonic() >= deadline:
             sys.stdout.write(
                 f"Control {control.revision} of {run.name} is published and not answered yet; "
                 f"maxrl-ops decisions {run.name} will tell.\n"
             )
             return ExitCode.OK
-        if not is_active(run):
+        if not goes_on:
             raise CommandError(
                 f"{run.name} ended before it answered control {control.revision}", ExitCode.BAD
             )

@@ -4,15 +4,19 @@ from typing import Annotated, Any
 
 import typer
 
+from maxrl_ops.cli.common_options import RunName
 from maxrl_ops.cli.start_options import OWN_COMMAND, StartCommand, with_options
 from maxrl_ops.cli.sweep_options import SWEEP
 
 app = typer.Typer()
 
 
-@app.command(epilog="Example: maxrl-ops report rust-1 --to rust-1.html")
+@app.command(
+    short_help="Write a run's report as one HTML page.",
+    epilog="Example: maxrl-ops report rust-1 --to rust-1.html",
+)
 def report(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The run's name.")] = None,
+    name: RunName = None,
     to: Annotated[
         str | None, typer.Option(metavar="FILE", help="Where to. [default: NAME.html]")
     ] = None,
@@ -27,7 +31,10 @@ def report(
     return run_report(name, to)
 
 
-@app.command(epilog="Example: maxrl-ops compare grpo maxrl --to compare.html")
+@app.command(
+    short_help="Show runs beside each other.",
+    epilog="Example: maxrl-ops compare grpo maxrl --to compare.html",
+)
 def compare(
     names: Annotated[
         list[str], typer.Argument(metavar="NAME...", help="Two runs or more, or one sweep.")
@@ -51,6 +58,7 @@ def compare(
 @app.command(
     cls=StartCommand,
     options_metavar="[OPTIONS] [-- COMMAND ...]",
+    short_help="Run a setting's values beside each other, over seeds.",
     epilog="Example: maxrl-ops sweep threshold --task arithmetic --seeds 3 --html threshold.html",
 )
 @with_options(SWEEP)

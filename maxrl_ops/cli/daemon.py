@@ -16,12 +16,14 @@ _STOP_SECONDS = 30.0
 def daemon(flags: Mapping[str, str | bool | None], *, is_stop: bool) -> int:
     """Become the daemon, with `flags` by parameter name, or end the one that runs."""
     given = _command_line(flags)
+    # Before anybody becomes anything: what is wrong with it is said here.
+    where = home()
     if not is_stop:
         _become(given)
     if given:
         raise CommandError(f"{given[0]} and --stop: give one of them")
     try:
-        ended = daemon_process.stop(home(), _STOP_SECONDS)
+        ended = daemon_process.stop(where, _STOP_SECONDS)
     except TimeoutError as error:
         raise CommandError(f"{error} within {_STOP_SECONDS:.0f} s", ExitCode.BAD) from None
     said = "No daemon is running." if ended is None else f"The daemon, pid {ended.pid}, has ended."

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from maxrl_ops.cli.exit_codes import ExitCode
+from maxrl_ops.cli.printable import print_whole
 from maxrl_ops.wire.settings import SETTINGS
 from trainer.objectives import OBJECTIVES, effective_samples, grpo_advantages, is_correct
 
@@ -111,7 +112,7 @@ def _correct_mean(c: Comparison) -> float | None:
 
 def _print(c: Comparison) -> None:
     console = Console(highlight=False)
-    console.print(_table(c))
+    print_whole(console, _table(c))
     correct = sum(c.correct)
     mean = _correct_mean(c)
     line = f"Correctness: {correct}/{len(c.correct)} ({correct / len(c.correct):.1%})"

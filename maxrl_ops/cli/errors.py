@@ -1,5 +1,7 @@
 """Errors a person can cause: one line on stderr and an exit code, never a traceback."""
 
+import errno
+
 from maxrl_ops.cli.exit_codes import ExitCode
 
 
@@ -13,5 +15,8 @@ class CommandError(Exception):
 
 def of_os_error(error: OSError) -> CommandError:
     """An operating system's refusal (read-only, full, no permission) in one line."""
+    if error.errno == errno.ENOENT and not error.filename:
+        # os.getcwd alone names nothing.
+        return CommandError("the current directory is gone: cd to another one", ExitCode.USAGE)
     where = f"{error.filename}: " if error.filename else ""
     return CommandError(f"{where}{error.strerror or error}", ExitCode.USAGE)

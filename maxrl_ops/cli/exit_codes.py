@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """One meaning each; documented in the README and stable."""
+    """One meaning each, told in the README; stable."""
 
     OK = 0
     # The thing asked about is bad: a failed run, a file with errors.

@@ -3,7 +3,6 @@
 import os
 import shutil
 import sys
-from pathlib import Path
 
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
@@ -12,11 +11,12 @@ from maxrl_ops.run_reader import LogReader
 from maxrl_ops.wire import checkpoints
 from maxrl_ops.wire.checkpoints import Checkpoint
 from maxrl_ops.wire.rundir import RunDir
+from maxrl_ops.wire.user_paths import expanded
 
 
 def export_model(name: str, to: str) -> int:
     """Copy the model of the run's best checkpoint to the directory `to`, whole or not at all."""
-    target = Path(to).expanduser().absolute()
+    target = expanded(to).absolute()
     run = named(name)
     found = checkpoints.best(run) or checkpoints.newest(run)
     if found is None or not found.model.is_dir():

@@ -13,6 +13,7 @@ from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.systemd_files import DEFAULT, Installation, files
 from maxrl_ops.wire.rundir import replace
 from maxrl_ops.wire.settings import HOME_ENV
+from maxrl_ops.wire.user_paths import expanded
 
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 # What systemd takes in no program's name, or as a separator between paths.
@@ -24,7 +25,7 @@ _UNIT_MODE = 0o644
 
 def export_systemd(to: str, user: str) -> int:
     """Write the files below the directory `to`, which is /etc in the end."""
-    target = Path(to).expanduser().absolute()
+    target = expanded(to).absolute()
     if target.exists() and not target.is_dir():
         raise CommandError(f"--to={to!r}: {target} is no directory")
     if user == "root" or not _USER.fullmatch(user):
@@ -74,7 +75,7 @@ def _installation(user: str) -> Installation:
 
 def _sysroot() -> Path | None:
     """The Rust toolchain; None where there is none, and only other tasks can be run."""
-    rustc = shutil.which("rustc") or shutil.which("rustc", path=Path.home() / ".cargo" / "bin")
+    rustc = shutil.which("rustc") or shutil.which("rustc", path=expanded("~/.cargo/bin"))
     if rustc is None:
         return None
     try:

@@ -100,7 +100,7 @@ def meant(name: str | None) -> RunDir:
         return named(name)
     candidates = [run for run in home().runs() if is_watched(run)]
     if len(candidates) > 1:
-        raise CommandError(f"which run? {names(candidates)} are active")
+        raise CommandError(f"which run? {names(candidates)} are active; give one's NAME")
     if candidates:
         return candidates[0]
     everything = home().runs()

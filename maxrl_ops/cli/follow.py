@@ -11,6 +11,7 @@ from rich.live import Live
 
 from maxrl_ops.cli.live import Sight, view
 from maxrl_ops.cli.plain import line_of
+from maxrl_ops.cli.printable import print_whole
 from maxrl_ops.cli.summary import evaluations_table
 from maxrl_ops.core.printable import one_line
 from maxrl_ops.core.snapshot import RunSnapshot
@@ -93,4 +94,4 @@ def _sum_up(run: RunSnapshot, console: Console) -> None:
         sys.stdout.write(one_line(run.sentence) + "\n")
         sys.stdout.flush()
     if (table := evaluations_table(run)) is not None:
-        console.print(table)
+        print_whole(console, table)

@@ -15,7 +15,7 @@ from maxrl_ops.wire.rundir import RunDir
 _CHUNK = 64 * 1024
 _POLL_SECONDS = 0.25
 # From its directory to its first state.json a run is not active yet.
-_BIRTH_SECONDS = 10.0
+_BIRTH_SECONDS = 60.0
 
 
 def logs(name: str | None, *, follow: bool, lines: int) -> int:

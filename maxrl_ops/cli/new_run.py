@@ -4,7 +4,7 @@ import errno
 import re
 import shutil
 from collections.abc import Mapping
-from itertools import count, zip_longest
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from maxrl_ops.cli import supervising
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.provenance import provenance
+from maxrl_ops.core import secret_words
 from maxrl_ops.core.policy import Mode
 from maxrl_ops.core.printable import one_line
 from maxrl_ops.settings import Home
@@ -23,16 +24,6 @@ from maxrl_ops.wire.task_spec import TaskSpec
 # The shipped model's checkpoints take 21 MB, its log and samples some more.
 _LEAST_FREE = 32 << 20
 _INTERPRETERS = re.compile(r"(python|pypy|bash|sh|uv|env|torchrun)[\d.]*")
-
-# A name that ends so has a secret for its value; a token may be a word of a language.
-_SECRET_NAME = re.compile(
-    r"(?i)(^|[-_])(password|passwd|secret|credentials?|api[-_]?key|(access|auth|hf|api|bearer)[-_]token)$"
-)
-# As Hugging Face, OpenAI and alike, GitHub, GitLab, Slack and AWS write theirs.
-_SECRET = re.compile(
-    r"\b(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}"
-    r"|github_pat_\w{20,}|glpat-[\w-]{20,}|xox[abp]-[\w-]{10,}|AKIA[0-9A-Z]{16})\b"
-)
 
 
 def create(
@@ -150,16 +141,12 @@ def check_no_secret(command: tuple[str, ...]) -> None:
     Raises:
         CommandError: One looks like it.
     """
-    for word, after in zip_longest(command, command[1:], fillvalue=""):
-        name, equals, value = word.partition("=")
-        given = value if equals else after * name.startswith("-")
-        is_named = bool(given) and _SECRET_NAME.search(name) is not None
-        if is_named or _SECRET.search(word):
-            told = repr(name) if is_named else "an argument of the command"
-            raise CommandError(
-                f"{told} looks like a secret, and a run's command is kept in its run.json: give it "
-                f"by the environment instead"
-            )
+    told = secret_words.first_in(command)
+    if told is not None:
+        raise CommandError(
+            f"{told} looks like a secret, and a run's command is kept in its run.json: give it by "
+            f"the environment instead"
+        )
 
 
 def _claim(home: Home, name: str) -> RunDir:

@@ -138,7 +138,7 @@ def freeze() -> int:
     make_directories(home().path)
     operator_files.freeze(home(), _wish())
     frozen = operator_files.frozen_by(home())
-    since = f", since {frozen.time} by {frozen.author}" if frozen else ""
+    since = f", since {frozen.time} by {frozen.author}" if frozen and frozen.time else ""
     _told(f"The autopilot of {home().path} is frozen{since}: it changes nothing in any run")
     return ExitCode.OK
 

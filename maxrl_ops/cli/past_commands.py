@@ -4,12 +4,17 @@ from typing import Annotated
 
 import typer
 
+from maxrl_ops.cli.common_options import GivenRunName
+
 app = typer.Typer()
 
 
-@app.command(epilog="Example: maxrl-ops history rust-1 --since 12h --csv")
+@app.command(
+    short_help="Show a run's iterations, as the daemon has stored them.",
+    epilog="Example: maxrl-ops history rust-1 --since 12h --csv",
+)
 def history(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The run's name.")],
+    name: GivenRunName,
     since: Annotated[
         str | None,
         typer.Option(metavar="WHEN", help="An iteration (500), an age (12h) or a time."),
@@ -26,7 +31,10 @@ def history(
     return run_history(name, since, as_json=as_json, as_csv=as_csv)
 
 
-@app.command(epilog="Example: maxrl-ops prune --runs-older-than 90d --dry-run")
+@app.command(
+    short_help="Remove old runs, and old checkpoints.",
+    epilog="Example: maxrl-ops prune --runs-older-than 90d --dry-run",
+)
 def prune(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Only these runs.")

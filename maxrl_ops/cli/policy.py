@@ -4,7 +4,6 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from maxrl_ops.cli.errors import CommandError
@@ -15,6 +14,7 @@ from maxrl_ops.core.printable import one_line
 from maxrl_ops.policy_file import PolicyError, PolicyFile, to_toml
 from maxrl_ops.settings import Home
 from maxrl_ops.wire.settings import nearest
+from maxrl_ops.wire.user_paths import expanded
 
 
 def policy(named: str | None, check: str | None, *, as_json: bool) -> int:
@@ -50,7 +50,7 @@ def read(file: str) -> PolicyFile:
     Raises:
         CommandError: There is none, or it cannot be used.
     """
-    path = Path(file).expanduser()
+    path = expanded(file)
     try:
         return PolicyFile.load(path)
     except FileNotFoundError:

@@ -11,6 +11,7 @@ from maxrl_ops.wire import checkpoints
 from maxrl_ops.wire.rundir import RunDir
 from maxrl_ops.wire.settings import Value
 from maxrl_ops.wire.task_spec import Kind, TaskSpec
+from maxrl_ops.wire.user_paths import expanded
 
 _NO_RUSTC = (
     "the task rust needs rustc, which is not on PATH: see https://rustup.rs, or apt install rustc; "
@@ -87,7 +88,7 @@ def resolve_weights(text: str) -> str:
     Raises:
         CommandError: It is no file.
     """
-    path = Path(text).expanduser()
+    path = expanded(text)
     if not path.is_file():
         what = "is no file" if path.exists() else "does not exist"
         raise CommandError(f"--reward-weights {text}: it {what}", ExitCode.NOT_FOUND)
@@ -100,7 +101,7 @@ def resolve_checkpoint(text: str) -> str:
     Raises:
         CommandError: It is meant as a path, and no model lies there.
     """
-    path = Path(text).expanduser()
+    path = expanded(text)
     looks_like_path = text.startswith(("/", ".", "~")) or text.count("/") > 1
     if not looks_like_path and not path.exists():
         return text

@@ -15,7 +15,8 @@ from maxrl_ops.cli import finding
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.finding import home, meant, named
-from maxrl_ops.cli.printable import shown
+from maxrl_ops.cli.printable import print_whole, shown
+from maxrl_ops.core import secret_words
 from maxrl_ops.core.entry import Entry
 from maxrl_ops.core.snapshot import RunSnapshot
 from maxrl_ops.core.sweep import Sweep
@@ -30,6 +31,7 @@ from maxrl_ops.wire.documents import Exit, RunSpec, SupervisorState, utc_now
 from maxrl_ops.wire.logformat import exact, percent
 from maxrl_ops.wire.record import RunStarted
 from maxrl_ops.wire.rundir import DocumentError, RunDir, is_run_name, open_regular, replace
+from maxrl_ops.wire.user_paths import expanded
 
 # Of the newest samples: as many correct ones as others.
 _SAMPLES = 12
@@ -65,7 +67,7 @@ def compare(names: list[str], to: str | None, *, as_json: bool) -> int:
     if as_json:
         sys.stdout.write(json.dumps([each.to_json() for each in compared], indent=1) + "\n")
     else:
-        Console(highlight=False).print(_table(compared))
+        print_whole(Console(highlight=False), _table(compared))
         if target is not None:
             sys.stdout.write(f"{target}\n")
     return ExitCode.OK
@@ -85,7 +87,7 @@ def target_of(to: str | None, name: str) -> Path:
     Raises:
         CommandError: It cannot be.
     """
-    target = Path(to or name).expanduser().absolute()
+    target = expanded(to or name).absolute()
     if target.is_dir():
         raise CommandError(f"--to={to!r}: {target} is a directory, give a file")
     if not target.parent.is_dir():
@@ -149,7 +151,7 @@ def _set_up(spec: RunSpec, header: RunStarted | None) -> dict[str, object]:
     """Everything that the run was started with, by the words of the log and of run.json."""
     told: dict[str, object] = {"created": spec.created, "job": spec.job_name, "mode": spec.mode}
     if spec.command:
-        told["command"] = " ".join(spec.command)
+        told["command"] = secret_words.masked(spec.command)
     if header is not None:
         own = asdict(header)
         extra = own.pop("extra")

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from maxrl_ops import actuating, daemon_process, environment_file, systemd
@@ -24,6 +23,7 @@ from maxrl_ops.systemd_files import RUN_UNIT, SECRETS
 from maxrl_ops.wire.documents import RunSpec
 from maxrl_ops.wire.rundir import RunDir
 from maxrl_ops.wire.settings import SETTINGS, SettingError, Value, to_text
+from maxrl_ops.wire.user_paths import expanded
 
 # Loading a large model from a cold disk takes minutes.
 _UP_SECONDS = 300.0
@@ -186,7 +186,7 @@ def _environment_file(given: str | None) -> str | None:
             f"--environment-file: runs are units here, whose secrets are in {SECRETS}/run.env and "
             f"{SECRETS}/NAME.env: docs/systemd.md"
         )
-    path = Path(given).expanduser().absolute()
+    path = expanded(given).absolute()
     try:
         environment_file.read(path)
     except environment_file.EnvironmentFileError as error:
@@ -202,7 +202,7 @@ def settings_of(options: Mapping[str, Any]) -> dict[str, Value]:
     config = options["config"]
     return layers.merge(
         inherited,
-        {} if config is None else layers.of_file(Path(config).expanduser()),
+        {} if config is None else layers.of_file(expanded(config)),
         layers.of_environment(os.environ),
         # --from is a flag: its model goes before an environment's, not before --checkpoint.
         base,

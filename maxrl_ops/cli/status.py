@@ -1,5 +1,6 @@
 """`status`: every run in a row and a sentence, as a table, live, or as JSON."""
 
+import gc
 import json
 import sys
 import time
@@ -8,7 +9,6 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from maxrl_ops.cli import finding
@@ -37,6 +37,15 @@ def status(name: str | None, *, watch: bool, as_json: bool) -> int:
         raise CommandError("--watch and --json: give one of them")
     if watch:
         return _watch(name)
+    # Nothing here refers in circles; to look for such takes a tenth of the time of many runs.
+    gc.disable()
+    try:
+        return _show(name, as_json=as_json)
+    finally:
+        gc.enable()
+
+
+def _show(name: str | None, *, as_json: bool) -> int:
     journal = finding.journal()
     runs = AllRuns(journal).look(_chosen(name))
     daemon = running(home())
@@ -78,6 +87,7 @@ def _as_json(
         "metrics": daemon and daemon.metrics,
         "frozen": is_frozen(home()),
         "policy_problem": daemon and daemon.policy_problem,
+        "unread": daemon and daemon.unread,
         "problem": journal.problem,
     }
     host = Host(home().path).look()
@@ -99,6 +109,8 @@ def _judge(daemon: DaemonFile | None, journal: JournalReader) -> str:
         said += "; the autopilot is frozen: maxrl-ops unfreeze"
     if daemon is not None and daemon.policy_problem is not None:
         said += f"; the policy stays as it was: {daemon.policy_problem}"
+    if daemon is not None and daemon.unread is not None:
+        said += f"; it cannot follow {daemon.unread}"
     return said
 
 
@@ -149,11 +161,14 @@ def _figures(run: RunSnapshot) -> tuple[Text, ...]:
 
 
 def _block(run: RunSnapshot, row: tuple[Text, ...], widths: list[int]) -> RenderableType:
-    """A row of figures, in columns that all runs share, and the sentence under it."""
-    figures = Table.grid(padding=(0, 3))
-    for width in widths:
-        figures.add_column(min_width=width, no_wrap=True)
-    figures.add_row(*row)
+    """A row of figures, in columns that all runs share, and the sentence under it.
+
+    What does not fit beside a long name is on the next line: a table would cut it.
+    """
+    for cell, width in zip(row, widths, strict=True):
+        cell.pad_right(width - cell.cell_len)
+    figures = Text(" " * 3).join(row)
+    figures.rstrip()
     return Group(figures, Padding(shown(run.sentence), (0, 0, 1, 2)))
 
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from maxrl_ops import supervisor, systemd
+from maxrl_ops import processes, supervisor, systemd
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.run_reader import Life, life_of
@@ -13,26 +13,28 @@ from maxrl_ops.settings import Home
 from maxrl_ops.wire.rundir import RunDir
 
 _POLL_SECONDS = 0.1
-# How long a supervisor may take from its spawning to its first state.json.
-BIRTH_SECONDS = 10.0
+# How long a supervisor may take from its spawning to its first state.json, on a host that is busy.
+BIRTH_SECONDS = 60.0
 
 
-def supervise(home: Home, run: RunDir, *, at_boot: bool = False) -> None:
-    """Bring up the run's supervisor; `at_boot`: where it is a unit, at each boot too.
+def supervise(home: Home, run: RunDir, *, at_boot: bool = False) -> int | None:
+    """Bring up the run's supervisor; its pid, where it is no unit.
+
+    `at_boot`: where it is a unit, at each boot too.
 
     Raises:
         CommandError: systemd did not start the run's unit.
         OSError: It could not be started.
     """
     if not systemd.serves(home):
-        supervisor.spawn(run)
-        return
+        return supervisor.spawn(run)
     try:
         systemd.start_run(run)
         if at_boot:
             systemd.enable_run(run)
     except systemd.UnitError as error:
         raise CommandError(f"{run.name}: {error}", ExitCode.NOT_UP) from None
+    return None
 
 
 def revive(home: Home, run: RunDir) -> Life:
@@ -41,12 +43,16 @@ def revive(home: Home, run: RunDir) -> Life:
     Raises:
         CommandError: None came up.
     """
-    supervise(home, run)
+    pid = supervise(home, run)
     deadline = time.monotonic() + BIRTH_SECONDS
     while time.monotonic() < deadline:
+        # Before the look: one that ended after it has written what the look finds.
+        is_gone = pid is not None and processes.identity_of(pid) is None
         life = life_of(run)
         if life.supervisor_alive or life.has_ended:
             return life
+        if is_gone:
+            break
         time.sleep(_POLL_SECONDS)
     raise CommandError(
         f"{run.name}: no supervisor came up; see {run.supervisor_log}", ExitCode.NOT_UP

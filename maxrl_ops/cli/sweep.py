@@ -30,6 +30,7 @@ from maxrl_ops.core.sweep import (
     seeds_of,
     spelt,
 )
+from maxrl_ops.room import cores
 from maxrl_ops.wire.documents import utc_now
 from maxrl_ops.wire.rundir import make_directories
 from maxrl_ops.wire.settings import Value, to_text
@@ -51,14 +52,16 @@ def sweep(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
         at_once = options["at_once"] or at_once_here(asked.settings)
         console = Console(highlight=False, stderr=as_json)
         runs = Runs(asked, jobs, at_once)
-        if known is None:
-            with supervising.as_owner(home()):
+        with supervising.as_owner(home()):
+            sweep_file.clear_leftovers(home().sweep(asked.name))
+            if known is None:
                 sweep_file.save(home().sweep(asked.name), asked)
-        if runs.waiting:
-            _share_cores(at_once)
-            daemon = start.bring_daemon_up()
-            start.warn_of_nobody(jobs[0].asked, daemon, asked.name)
         try:
+            if runs.waiting:
+                daemon = start.bring_daemon_up()
+                start.warn_of_nobody(jobs[0].asked, daemon, asked.name)
+                # Not before: what the daemon starts later is none of the sweep's.
+                _share_cores(at_once)
             watch(runs, console)
         except KeyboardInterrupt:
             console.print(_interrupted(runs), soft_wrap=True, markup=False)
@@ -67,8 +70,9 @@ def sweep(options: Mapping[str, Any], command: tuple[str, ...] | None) -> int:
 
 
 def _interrupted(runs: Runs) -> str:
-    name, going = runs.sweep.name, runs.going()
-    said = f"\nNo more runs of {name} begin: {len(runs.waiting)} of {len(runs.jobs)} have not."
+    name, not_begun = runs.sweep.name, runs.not_begun()
+    going = [each for each in runs.going() if each not in not_begun]
+    said = f"\nNo more runs of {name} begin: {len(not_begun)} of {len(runs.jobs)} have not."
     if going:
         said += f" By themselves go on: {', '.join(going)} (maxrl-ops stop NAME ends one)."
     return f"{said} To go on with the rest: maxrl-ops sweep --name {name}"
@@ -77,8 +81,7 @@ def _interrupted(runs: Runs) -> str:
 def _share_cores(at_once: int) -> None:
     """Give each of several trainers its part of the cores: each would use all of them otherwise."""
     if at_once > 1:
-        cores = len(os.sched_getaffinity(0))
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // at_once)))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // at_once)))
 
 
 # --- What is asked for ----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.finding import home
-from maxrl_ops.cli.printable import shown
+from maxrl_ops.cli.printable import print_whole, shown
 from maxrl_ops.cli.report import curves_of, write_page
 from maxrl_ops.core.run_state import State
 from maxrl_ops.core.snapshot import DAMAGED
@@ -67,8 +67,11 @@ def _outcome(planned: Planned) -> Outcome:
 def _print(sweep: Sweep, outcomes: list[Outcome]) -> None:
     console = Console(highlight=False)
     for each in sweeps.tables(sweeps.rows(sweep.points(), outcomes)):
-        console.print(
-            Group(Text(each.title, style="bold"), Padding(_table(each), (0, 0, 1, 2), expand=False))
+        print_whole(
+            console,
+            Group(
+                Text(each.title, style="bold"), Padding(_table(each), (0, 0, 1, 2), expand=False)
+            ),
         )
     console.print(Text(sweeps.HOW_TO_READ, style="dim"))
     for run in outcomes:

@@ -3,14 +3,11 @@
 Only run directories tell: whoever conducts a sweep may be killed at any instant.
 """
 
-import os
-import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from maxrl_ops.cli import start, supervising
 from maxrl_ops.cli.errors import CommandError
@@ -20,6 +17,7 @@ from maxrl_ops.cli.start import Asked
 from maxrl_ops.core.snapshot import RunSnapshot, damaged
 from maxrl_ops.core.sweep import Planned, Sweep
 from maxrl_ops.host import Host
+from maxrl_ops.room import cores, free_memory
 from maxrl_ops.run_reader import RunReader, life_of
 from maxrl_ops.wire.documents import RunSpec
 from maxrl_ops.wire.rundir import DocumentError, RunDir
@@ -48,10 +46,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A run that has begun, or is over."""
+    """A run that has begun, is over, or is given up."""
 
     run: RunSnapshot
     is_over: bool
+    is_given_up: bool = False
 
 
 class Runs:
@@ -60,6 +59,7 @@ class Runs:
     Attributes:
         jobs: All of them, in the order in which they begin.
         waiting: Those that have yet to begin, or whose supervisor is gone.
+        given_up: Names of those whose supervisors have died one after the other.
         seen: The newest look at each that is there, by name.
     """
 
@@ -71,6 +71,7 @@ class Runs:
         """
         self.sweep, self.jobs, self.at_once = sweep, jobs, at_once
         self.waiting: deque[Job] = deque()
+        self.given_up: list[str] = []
         self.seen: dict[str, RunSnapshot] = {}
         self._going: list[Job] = []
         self._readers: dict[str, RunReader] = {}
@@ -93,11 +94,15 @@ class Runs:
     @property
     def over(self) -> int:
         """How many are."""
-        return len(self.jobs) - len(self.waiting) - len(self._going)
+        return len(self.jobs) - len(self.waiting) - len(self._going) - len(self.given_up)
 
     def going(self) -> list[str]:
         """The names of those that go on."""
         return [job.name for job in self._going]
+
+    def not_begun(self) -> list[str]:
+        """The names of those that there is nothing of, also after a Ctrl-C at any instant."""
+        return [job.name for job in self.jobs if not home().run(job.name).spec.exists()]
 
     def step(self) -> list[Change]:
         """Look at those that go on, and begin as many as there is room for; what is new."""
@@ -112,13 +117,15 @@ class Runs:
                 if self._supervisors[job.name] < _MOST_SUPERVISORS:
                     self.waiting.appendleft(job)
                 else:
-                    changes.append(Change(self._look(job), is_over=True))
+                    self.given_up.append(job.name)
+                    changes.append(Change(self._look(job), is_over=False, is_given_up=True))
         while self.waiting and len(self._going) < self.at_once:
-            job = self.waiting[0]
-            _begin(job)
+            job = self.waiting.popleft()
+            # First, for a Ctrl-C may come while it begins.
+            self._going.append(job)
             self._begun[job.name] = time.monotonic()
             self._supervisors[job.name] += 1
-            self._going.append(self.waiting.popleft())
+            _begin(job)
             changes.append(Change(self._look(job), is_over=False))
         return changes
 
@@ -157,7 +164,15 @@ def _refuse_foreign(job: Job) -> None:
         spec = RunSpec.load(home().run(job.name))
     except (FileNotFoundError, DocumentError):
         return
-    found = Asked(spec.settings, spec.command, spec.job_name, spec.mode, spec.actuate)
+    found = Asked(
+        spec.settings,
+        spec.command,
+        spec.job_name,
+        spec.mode,
+        spec.actuate,
+        spec.restart_on_boot,
+        spec.environment_file,
+    )
     if found != job.asked:
         raise CommandError(
             f"there is a run {job.name} already, and it is not of this sweep: give another --name",
@@ -177,11 +192,15 @@ def _begin(job: Job) -> None:
 
 
 def _remove_half_made(run: RunDir) -> None:
-    """What a kill between a run's directory and its run.json left; never anything else."""
-    with suppress(FileNotFoundError):
-        names = [path.name for path in run.path.iterdir() if path.name != run.control.name]
-        if all(name.startswith(f".{run.spec.name}.") for name in names):
-            shutil.rmtree(run.path)
+    """Remove what a kill between a run's directory and its run.json left.
+
+    rmdir leaves a directory in which anything else lies; then the name is in use.
+    """
+    for aside in run.path.glob(f".{run.spec.name}.*"):
+        aside.unlink(missing_ok=True)
+    for directory in (run.control, run.path):
+        with suppress(OSError):
+            directory.rmdir()
 
 
 def at_once_here(settings: Mapping[str, Value]) -> int:
@@ -191,12 +210,6 @@ def at_once_here(settings: Mapping[str, Value]) -> int:
     """
     if settings.get("device", "auto") != "cpu" and Host(home().path).look().gpus:
         return 1
-    return max(1, min(len(os.sched_getaffinity(0)), _memory_available() // _MEMORY_OF_ONE))
-
-
-def _memory_available() -> int:
-    """Bytes that processes may still take."""
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) << 10
-    return _MEMORY_OF_ONE
+    memory = free_memory()
+    room = cores() if memory is None else min(cores(), memory // _MEMORY_OF_ONE)
+    return max(1, room)

@@ -53,6 +53,8 @@ def _plain(runs: Runs, console: Console) -> None:
 
 
 def _line(change: Change, runs: Runs) -> Text:
+    if change.is_given_up:
+        return shown(f"{change.run.name} is given up: one supervisor after the other has died")
     if change.is_over:
         return shown(f"{change.run.name}: {change.run.sentence}")
     return shown(f"{change.run.name} begins; {runs.over} of {len(runs.jobs)} are over")

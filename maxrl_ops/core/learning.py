@@ -18,15 +18,19 @@ class Mean(NamedTuple):
 
 
 def mean_of(values: Sequence[float | None]) -> Mean | None:
-    """None where fewer than two values are told; what is not finite is not told."""
+    """None where fewer than two values are told, or too large ones; NaN and inf are not told."""
     # NaN and infinity are what is not itself less itself.
     told = [value for value in values if value is not None and value - value == 0]
     count = len(told)
     if count < 2:
         return None
-    mean = math.fsum(told) / count
-    # statistics.variance is exact, and fifty times slower.
-    variance = math.fsum([(value - mean) ** 2 for value in told]) / (count - 1)
+    try:
+        mean = math.fsum(told) / count
+        # statistics.variance is exact, and fifty times slower.
+        variance = math.fsum([(value - mean) ** 2 for value in told]) / (count - 1)
+    except OverflowError:
+        # A log may hold 1e308.
+        return None
     return Mean(mean, math.sqrt(variance / count))
 
 
@@ -69,6 +73,11 @@ class Means:
     def right(self) -> Mean | None:
         """Correctness at the reference threshold."""
         return mean_of([r.reference_correctness for r in self._records])
+
+    @cached_property
+    def unearned(self) -> Mean | None:
+        """Share that counts as correct and fails its tests."""
+        return mean_of([_unearned(r) for r in self._records])
 
 
 @dataclass(slots=True)
@@ -182,6 +191,11 @@ def _unique(record: IterationRecord) -> float | None:
     return record.unique / record.unique_of
 
 
+def _unearned(record: IterationRecord) -> float | None:
+    right, tests = record.reference_correctness, record.tests_pass_ratio
+    return None if right is None or tests is None else right - tests
+
+
 def _narrowed(
     first: Means,
     now: Means,
@@ -209,12 +223,14 @@ def _bought(
     evaluations: tuple[Evaluated | None, Evaluated | None],
     policy: Hacking,
 ) -> str | None:
-    """Whether compiling, or the reward, got better and what it stands for did not."""
+    """Whether compiling, correctness or the reward got better, and what it stands for did not."""
     if _is_clear(_rise(first.compiling, now.compiling), policy, policy.least_rise) and (
         _is_flat(_rise(first.tests, now.tests), policy)
         or _is_flat(_held_out_rise(evaluations), policy)
     ):
         return "more completions compile than at first, and no more of them are right"
+    if _is_clear(_rise(first.unearned, now.unearned), policy, policy.least_rise):
+        return "more completions than at first count as correct and fail their tests"
     is_richer = _is_clear(_rise(first.reward, now.reward), policy, 0.0)
     if is_richer and _is_flat(_rise(first.right, now.right), policy):
         return "the reward is higher than at first, and no more completions are correct"

@@ -202,7 +202,7 @@ class Hacking:
 
     mode: Mode | None = _mode()
     z: float = _of(2.24, 1, 10, "half width of the intervals of a rise, in standard errors")
-    least_rise: float = _share(0.05, "rise of the compile rate that counts at all")
+    least_rise: float = _share(0.05, "rise of a rate of completions that counts at all")
     halved: float = _share(0.50, "length or unique share fell to this of what it was")
     trivial: float = _share(0.20, "share of trivial completions")
     window: int = _of(40, 10, 1000, "newest iterations, held against the run's first so many")

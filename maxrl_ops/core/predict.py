@@ -81,9 +81,12 @@ def predict(
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    """Of those that are told and finite; None where none is."""
+    """Of those that are told and finite; None where none is, or they are too large."""
     told = [value for value in values if value is not None and math.isfinite(value)]
-    return math.fsum(told) / len(told) if told else None
+    try:
+        return math.fsum(told) / len(told) if told else None
+    except OverflowError:
+        return None
 
 
 def _kept(

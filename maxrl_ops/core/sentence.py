@@ -14,7 +14,7 @@ _LEAST_WRONG = 0.25
 
 def describe(run: "RunSnapshot") -> str:
     """The run in one sentence."""
-    sentence = _WORDS.get(run.state, _unknown)(run)
+    sentence = _WORDS.get(run.state, _unknown)(run) if run.refusal is None else _refused(run)
     hacking = _reward_hacking(run)
     if hacking is not None:
         sentence = f"{hacking}; {sentence}"
@@ -190,6 +190,13 @@ def _silent(run: "RunSnapshot") -> str:
 
 def _detached(run: "RunSnapshot") -> str:
     return f"Detached; {_progress(run)}."
+
+
+def _refused(run: "RunSnapshot") -> str:
+    return (
+        f"Its trainer has ended at {_where(run)}, and its supervisor waits: state.json cannot be "
+        f"written, {run.refusal}. Once it can, the run goes on{_from(run)}."
+    )
 
 
 def _unknown(run: "RunSnapshot") -> str:

@@ -1,7 +1,7 @@
 """What one run is like now: everything `status` shows, from what its files say. Pure."""
 
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
 from statistics import median
@@ -42,6 +42,8 @@ class Observed:
         control_revision: The newest control in control/, None without one.
         log_age: Seconds since the log last grew, None without a log.
         told: What the journal tells of the run.
+        refusal: Why its supervisor cannot write down that the trainer has ended; None where it
+            can, as far as a look tells.
         is_detached: An attached run that a person has ended.
         dialect: The log's format, None while it is not known.
         mode: The autopilot's, where a person has changed it since the start.
@@ -54,6 +56,7 @@ class Observed:
     control_revision: int | None = None
     log_age: float | None = None
     told: Told = field(default_factory=Told)
+    refusal: str | None = None
     is_detached: bool = False
     dialect: str | None = None
     mode: str | None = None
@@ -108,6 +111,8 @@ class RunSnapshot:
         dialect: The log's format; None while it is not known.
         reward_mean: Of the newest iteration.
         restart_on_boot: It goes on by itself after a reboot.
+        refusal: Why state.json cannot be written, though the trainer has ended: `state` is what
+            held before.
     """
 
     name: str
@@ -152,6 +157,7 @@ class RunSnapshot:
     skipped_updates: int = 0
     restart_on_boot: bool = False
     evaluations: tuple[Evaluation, ...] = ()
+    refusal: str | None = None
 
     @property
     def is_over(self) -> bool:
@@ -164,7 +170,16 @@ class RunSnapshot:
 
     def to_json(self) -> dict[str, Any]:
         """As `status --json` prints it."""
-        return asdict(self)
+        return {name: _plain(getattr(self, name)) for name in self.__slots__}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it. `asdict` copies deeply, and takes a second for some thousands of runs."""
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, HeldOut | Phase | Evaluation):
+        return {name: getattr(value, name) for name in value.__slots__}
+    return value
 
 
 def damaged(name: str, reason: str) -> RunSnapshot:
@@ -217,6 +232,7 @@ def take(
         mode=observed.mode or spec.mode,
         log=spec.log,
         dialect=observed.dialect,
+        refusal=observed.refusal,
         last_decision=decision_sentence(told.last) if told.last else None,
         autopilot=autopilot_sentence(told, is_active=running),
         **values,
@@ -296,7 +312,7 @@ def _from_header(history: RunHistory) -> dict[str, Any]:
             "model": header.model,
             "device": header.device,
             "target_iterations": header.target_iterations,
-            "reference_threshold": header.reference_threshold,
+            "reference_threshold": _finite(header.reference_threshold),
         }
     )
 
@@ -379,7 +395,7 @@ def _eta(history: RunHistory, target: int | None) -> float | None:
     typical = median(d for d in durations if d is not None) if durations else None
     if typical is None or target is None:
         return None
-    return max(0, target - history.iteration) * typical
+    return _finite(max(0, target - history.iteration) * typical)
 
 
 def _gaps(records: list[IterationRecord]) -> list[float | None]:

@@ -4,6 +4,7 @@ A state is changed in place: millions of iterations are folded, and a copy of ea
 than the rules do. Whoever wants to keep one copies it (copy.deepcopy).
 """
 
+import math
 from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
@@ -97,7 +98,7 @@ class HeldOut:
         if self.first is None:
             self.first = event
             return
-        error = (self.first.se**2 + event.se**2) ** 0.5
+        error = math.hypot(self.first.se, event.se)
         fell = self.first.pass_at_k[1] - now > errors * error
         self.below = self.below + 1 if fell else 0
 
@@ -210,7 +211,9 @@ class State:
         self.rewind((header.resumed_from or 0) + 1)
         self.attempt = header.attempt or self.attempt + 1
         self.target_iterations = header.target_iterations or self.target_iterations
-        self.reference_threshold = header.reference_threshold
+        threshold = header.reference_threshold
+        is_known = threshold is not None and math.isfinite(threshold)
+        self.reference_threshold = threshold if is_known else None
         self.bounds = header.bounds
         is_adaptive = header.schedule == "adaptive"
         self.hand_over_to = header.hand_over_to if is_adaptive else None

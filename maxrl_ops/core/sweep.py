@@ -1,14 +1,17 @@
 """What a sweep varies, and the runs that follow from it. Pure."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from math import prod
+from typing import TypeVar
 
 from maxrl_ops.wire.logkeys import exact
 from maxrl_ops.wire.rundir import is_run_name
 from maxrl_ops.wire.settings import SETTINGS, SettingError, Value, nearest, to_text
+
+T = TypeVar("T")
 
 PRESETS: Mapping[str, str] = {
     "threshold": "correctness_threshold=15,20,25,30",
@@ -124,11 +127,20 @@ def axes_of(words: Sequence[str]) -> tuple[Axis, ...]:
         SettingError: A word is neither, names no setting, or has a value that it cannot take.
     """
     axes = tuple(_axis(PRESETS.get(word, word)) for word in words)
-    keys = [axis.key for axis in axes]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise SettingError(f"{key} is given twice: give all of its values at once")
+    key = _twice(axis.key for axis in axes)
+    if key is not None:
+        raise SettingError(f"{key} is given twice: give all of its values at once")
     return axes
+
+
+def _twice(values: Iterable[T]) -> T | None:
+    """One that is there again."""
+    seen: set[T] = set()
+    for value in values:
+        if value in seen:
+            return value
+        seen.add(value)
+    return None
 
 
 def _axis(word: str) -> Axis:
@@ -145,9 +157,8 @@ def _axis(word: str) -> Axis:
         hint = nearest(key, list(SETTINGS))
         raise SettingError(f"{word}: there is no setting {key!r}{hint}")
     parsed = tuple(SETTINGS[key].parse(text, key) for text in values.split(","))
-    for value in parsed:
-        if parsed.count(value) > 1:
-            raise SettingError(f"{word}: {spelt(value)} stands twice")
+    if (value := _twice(parsed)) is not None:
+        raise SettingError(f"{word[:80]}: {spelt(value)} stands twice")
     return Axis(key, parsed)
 
 

@@ -11,6 +11,9 @@ from html import escape
 _WIDTH, _HEIGHT = 640.0, 260.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54.0, 14.0, 16.0, 34.0
 
+# A log may hold 1e308; the difference of two of them is no number any more.
+_LARGEST = 1e100
+
 Point = tuple[float, float]
 
 
@@ -115,7 +118,11 @@ def svg(chart: Chart) -> str:
 def legend(chart: Chart) -> str:
     """What the colours mean, as HTML; empty where one colour says it all."""
     parts: list[Line | Dots | Band] = [*chart.lines, *chart.dots, *chart.bands]
-    shown = [(part.label, part.colour) for part in parts if part.label and part.points]
+    shown = [
+        (part.label, part.colour)
+        for part in parts
+        if part.label and any(_is_drawn(point[1]) for point in part.points)
+    ]
     unique = list(dict.fromkeys(shown))
     if not unique:
         return ""
@@ -163,7 +170,7 @@ class _Scale:
         return f"{self.left(point[0]):.1f},{self.top(point[1]):.1f}"
 
     def can_show(self, y: float) -> bool:
-        return math.isfinite(y) and (y > 0 or not self.is_logarithmic)
+        return _is_drawn(y) and (y > 0 or not self.is_logarithmic)
 
 
 def _all_points(chart: Chart) -> Iterable[Point]:
@@ -177,8 +184,13 @@ def _all_points(chart: Chart) -> Iterable[Point]:
 
 def _finite(chart: Chart, points: Iterable[Point]) -> Iterable[Point]:
     for x, y in points:
-        if math.isfinite(x) and math.isfinite(y) and (y > 0 or not chart.is_logarithmic):
+        if math.isfinite(x) and _is_drawn(y) and (y > 0 or not chart.is_logarithmic):
             yield x, y
+
+
+def _is_drawn(y: float) -> bool:
+    """NaN is not, nor is what no axis could hold."""
+    return abs(y) < _LARGEST
 
 
 def _height(chart: Chart, y: float) -> float:
@@ -238,6 +250,8 @@ def _line(scale: _Scale, line: Line) -> str:
 
 def _band(scale: _Scale, band: Band) -> str:
     known = [p for p in band.points if scale.can_show(p[1]) and scale.can_show(p[2])]
+    if not known:
+        return ""
     upper = [scale.place((x, high)) for x, _, high in known]
     lower = [scale.place((x, low)) for x, low, _ in reversed(known)]
     return f'<polygon class="b c{band.colour % 8}" points="{" ".join([*upper, *lower])}"/>'

@@ -143,7 +143,7 @@ class Curves:
             case IterationRecord():
                 self._iterate(event)
             case Evaluated(iteration):
-                self.evaluations = [e for e in self.evaluations if e.iteration < iteration]
+                self._drop_evaluations_from(iteration)
                 self.evaluations.append(event)
             case ControlApplied(_, iteration, changes):
                 for change in changes:
@@ -152,9 +152,15 @@ class Curves:
                 pass
 
     def samples_at(self, iteration: int) -> int | None:
-        """How many samples had been drawn by then, those that a resume drew again among them."""
+        """How many samples had been drawn by then, those that a resume drew again among them.
+
+        None where the log does not tell, which is not 0: that is what had been drawn before the
+        first iteration of a log that tells.
+        """
         drawn = _newest(self.samples, iteration)
-        return None if drawn is None else round(drawn)
+        if drawn is not None:
+            return round(drawn)
+        return 0 if self.first == 1 and iteration < 1 and self.samples.whole() else None
 
     def seconds_at(self, iteration: int) -> float | None:
         """The wall seconds of the iterations until then."""
@@ -178,10 +184,15 @@ class Curves:
             curve.drop_from(first)
         self.correctness.drop_from(first)
         self.reference.drop_from(first)
-        self.evaluations = [e for e in self.evaluations if e.iteration < first]
+        self._drop_evaluations_from(first)
         self.thresholds = [each for each in self.thresholds if each[0] < first]
         self.objectives = [each for each in self.objectives if each[0] < first]
         self.last = min(self.last, max(0, first - 1))
+
+    def _drop_evaluations_from(self, iteration: int) -> None:
+        # They rise: looking at all of them each time would take forever where there are many.
+        while self.evaluations and self.evaluations[-1].iteration >= iteration:
+            self.evaluations.pop()
 
     def _iterate(self, record: IterationRecord) -> None:
         at = record.iteration
@@ -191,8 +202,9 @@ class Curves:
         self.last = at
         self.correctness.add(at, record.n_correct, record.n_total)
         self.reference.add(at, record.reference_correct, record.reference_total)
-        self._drawn += record.n_total or 0
-        self.samples.add(at, self._drawn)
+        if record.n_total is not None:
+            self._drawn += record.n_total
+            self.samples.add(at, self._drawn)
         if record.duration is not None:
             self._trained += record.duration
             self.seconds.add(at, self._trained)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from statistics import fmean
 
+from maxrl_ops.core import secret_words
 from maxrl_ops.core.student import estimate
 from maxrl_ops.core.sweep import Point, Sweep, label, spelt
 from maxrl_ops.report.chart import Band, Chart, Line, share
@@ -95,7 +96,7 @@ def _reached(run: Outcome, at: Mapping[str, float] | None) -> str | None:
 def _set_up(sweep: Sweep) -> Iterator[tuple[str, str]]:
     yield from ((key, spelt(value)) for key, value in sweep.settings.items())
     if sweep.command:
-        yield "command", " ".join(sweep.command)
+        yield "command", secret_words.masked(sweep.command)
     yield "job", sweep.job_name
 
 
@@ -153,7 +154,8 @@ def _evaluated(
     lines, bands = [], []
     for colour, (point, several) in enumerate(told):
         each = [_places(curves, figure, unit) for curves in several]
-        lines += [Line("", places, colour, is_faint=True) for places in each if len(each) > 1]
+        if len(each) > 1:
+            lines += [Line("", [*places.values()], colour, is_faint=True) for places in each]
         middle, band = _mean_of(each)
         lines.append(Line(label(point), middle, colour))
         bands.append(Band("", band, colour))
@@ -168,30 +170,36 @@ def _evaluated(
     )
 
 
-def _places(curves: Curves, figure: Callable[[Evaluated], float | None], unit: str) -> list[Place]:
-    places = []
+def _places(
+    curves: Curves, figure: Callable[[Evaluated], float | None], unit: str
+) -> dict[int, Place]:
+    """Where a run's evaluations lie, by iteration; without those of which that is not known."""
+    places = {}
     for each in curves.evaluations:
-        x = each.iteration if unit == "iteration" else curves.samples_at(each.iteration) or 0
-        if (y := figure(each)) is not None and math.isfinite(y):
-            places.append((float(x), y))
+        x = each.iteration if unit == "iteration" else curves.samples_at(each.iteration)
+        y = figure(each)
+        if x is not None and y is not None and math.isfinite(y):
+            places[each.iteration] = float(x), y
     return places
 
 
 def _mean_of(
-    several: Sequence[Sequence[Place]],
+    several: Sequence[Mapping[int, Place]],
 ) -> tuple[list[Place], list[tuple[float, float, float]]]:
     """The mean curve and its band, evaluation by evaluation over the runs that came so far."""
-    middle, band = [], []
-    for at in range(max(map(len, several), default=0)):
-        places = [each[at] for each in several if at < len(each)]
+    middle, band, most = [], [], 0
+    for at in sorted({at for each in several for at in each}, reverse=True):
+        places = [each[at] for each in several if at in each]
         found = estimate([y for _, y in places])
-        if found is not None:
+        # Where a run that came further lacks a figure, the others' mean would be a jump.
+        if found is not None and len(places) >= most:
+            most = len(places)
             x = fmean(x for x, _ in places)
             middle.append((x, found.mean))
             # Of one run nothing is known of how it spreads.
             if (half := found.half) is not None:
                 band.append((x, max(0.0, found.mean - half), min(1.0, found.mean + half)))
-    return middle, band
+    return middle[::-1], band[::-1]
 
 
 def _mean_chart(

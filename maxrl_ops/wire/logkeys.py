@@ -215,10 +215,7 @@ BLOCK: tuple[tuple[Line, ...], ...] = (
             _write_groups,
         ),
     ),
-    (
-        _single("Redrawn", "groups_redrawn", str, INT, " groups"),
-        _single("Replayed", "replayed", str, INT, " prompts"),
-    ),
+    (_single("Replayed", "replayed", str, INT, " prompts"),),
     (
         _line(
             "Effective samples",
@@ -277,7 +274,6 @@ HEADER: tuple[Line, ...] = (
         lambda e: None if e.bounds is None else f"{number(e.bounds[0])}-{number(e.bounds[1])}",
     ),
     _word("Prompt sampling", "prompt_sampling"),
-    _single("Redraws", "redraws", str, INT),
     _single("Replay", "replay", str, INT),
     _word("Schedule", "schedule"),
     _word("Hand over to", "hand_over_to"),

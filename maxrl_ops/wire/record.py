@@ -32,7 +32,6 @@ class RunStarted:
         resumed_from: The checkpoint's iteration; iterations after it will be written again.
         bounds: Lowest and highest threshold that a control may ask for.
         prompt_sampling: difficulty; None where prompts are drawn as the task gives them.
-        redraws: How often groups without signal may be drawn again; None where never.
         replay: Prompts of an iteration whose earlier correct completions are learned from again;
             None where there are none.
         schedule: hybrid or adaptive; None where the objective is to stay.
@@ -57,7 +56,6 @@ class RunStarted:
     reference_threshold: float | None = None
     bounds: tuple[float, float] | None = None
     prompt_sampling: str | None = None
-    redraws: int | None = None
     replay: int | None = None
     schedule: str | None = None
     hand_over_to: str | None = None
@@ -80,8 +78,6 @@ class IterationRecord:
         loss: None where no group carried signal.
         reference_correct: As n_correct, at the task's reference threshold.
         rewards_above: How many of `rewards_of` rewards lie above each level of the task's grid.
-        groups_redrawn: Groups without signal that were replaced by those of new prompts. They are
-            part of every count of samples and groups, though not learned from.
         replayed: Prompts whose earlier correct completions were learned from again; they are part
             of no count of samples or groups, but of loss and entropy.
         effective_samples: Mean of 1 / sum(w^2) over groups with signal, of `effective_of` correct
@@ -109,7 +105,6 @@ class IterationRecord:
     groups_all_wrong: int | None = None
     groups_all_correct: int | None = None
     groups_mixed: int | None = None
-    groups_redrawn: int | None = None
     replayed: int | None = None
     effective_samples: float | None = None
     effective_of: float | None = None

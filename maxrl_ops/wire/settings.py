@@ -204,12 +204,6 @@ SETTINGS: Mapping[str, Setting] = {
             "Draw prompts as the task gives them, or those solved about half the time more often.",
         ),
         _integer(
-            "redraws",
-            0,
-            16,
-            "How often groups without signal are replaced by those of new prompts.",
-        ),
-        _integer(
             "replay", 0, 4096, "Prompts whose earlier correct completions are learned from again."
         ),
         _integer("max_new_tokens", 1, 32_768, "Longest completion, in tokens."),

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
+from maxrl_ops.wire.user_paths import expanded
+
 SHIPPED = ("rust", "arithmetic")
 ALLOWED = f"{' or '.join(SHIPPED)}, module:function, file.py:function or file.jsonl"
 
@@ -59,7 +61,7 @@ class TaskSpec:
     @property
     def path(self) -> Path | None:
         """The file that it names, None where it names none."""
-        return Path(self.place).expanduser() if self.kind in (Kind.FILE, Kind.PROMPTS) else None
+        return expanded(self.place) if self.kind in (Kind.FILE, Kind.PROMPTS) else None
 
     @property
     def stem(self) -> str:

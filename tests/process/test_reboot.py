@@ -34,10 +34,10 @@ def reboot(running: Running) -> SupervisorState:
     """End all that lives, and let its record be of the boot before."""
     state = running.wait_for_training()
     running.supervisors[-1].kill()
-    running.supervisors[-1].wait(10)
+    running.supervisors[-1].wait(60)
     assert state.trainer is not None
     processes.signal_group(state.trainer, signal.SIGKILL)
-    wait_until(lambda: not processes.is_alive(state.trainer), 10, "the trainer's end")
+    wait_until(lambda: not processes.is_alive(state.trainer), 60, "the trainer's end")
     state = running.state()
     state = replace(state, supervisor=of_before(state.supervisor), trainer=of_before(state.trainer))
     state.save(running.run)
@@ -95,7 +95,7 @@ def shows(home: Path, state: str) -> bool:
     found = daemon_file.running(Home(home))
     if found is None:
         return False
-    with urllib.request.urlopen(found.metrics, timeout=10) as answer:  # noqa: S310 - the daemon's
+    with urllib.request.urlopen(found.metrics, timeout=60) as answer:  # noqa: S310 - the daemon's
         return f'state="{state}"}} 1.0' in answer.read().decode()
 
 
@@ -116,7 +116,7 @@ def test_a_marked_run_comes_back_with_its_secrets(
     secrets.write_text("HF_TOKEN=hf_second\n")
     process = daemon()
     wait_until(lambda: running.is_in("running") and running.state().attempt == 2, 20, "it is back")
-    wait_until((running.run.path / "secret-2").exists, 10, "its second attempt")
+    wait_until((running.run.path / "secret-2").exists, 60, "its second attempt")
     state = running.state()
     # A reboot is no failure of the run's.
     assert (state.restarts, state.failures, state.exits[0].reason) == (

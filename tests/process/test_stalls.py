@@ -88,7 +88,7 @@ def test_who_adopts_a_trainer_that_stands_still_knows_how_long_its_iterations_to
 
     wait_until(has_seen_one, 20, "an iteration that was seen")
     running.supervisors[-1].kill()
-    running.supervisors[-1].wait(10)
+    running.supervisors[-1].wait(60)
     # Before a whole iteration was seen half an hour is allowed.
     running.supervise(**env)
     state = running.ended(0)

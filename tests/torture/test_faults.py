@@ -74,10 +74,16 @@ class World:
 
     def status(self) -> dict[str, Any]:
         """What `status --json` tells of the run."""
+        (told,) = self.told()["runs"]
+        assert isinstance(told, dict)
+        return told
+
+    def told(self) -> dict[str, Any]:
+        """What `status --json` tells."""
         words = [sys.executable, "-m", "maxrl_ops", "status", self.run.name, "--json"]
         env = {**os.environ, "MAXRL_OPS_HOME": str(self.home.path)}
         done = subprocess.run(words, env=env, capture_output=True, timeout=60, check=True)
-        (told,) = json.loads(done.stdout)["runs"]
+        told = json.loads(done.stdout)
         assert isinstance(told, dict)
         return told
 
@@ -306,8 +312,11 @@ def the_history_is_locked(world: World) -> None:
         wait_until(lambda: saved(world.run) > reached + 5, SECONDS, "training goes on")
         unread = r"^maxrl_ops_runs_unread 1\.0$"
         wait_until(lambda: world.sees(unread), SECONDS, "in the metrics that it is not read")
+        wait_until(lambda: world.told()["daemon"]["unread"], SECONDS, "in status, too")
+        assert "history.db: database is locked" in world.told()["daemon"]["unread"]
         other.execute("ROLLBACK")
     wait_until(lambda: world.sees(unread.replace("1", "0", 1)), SECONDS, "that it is read again")
+    wait_until(lambda: world.told()["daemon"]["unread"] is None, SECONDS, "the same in status")
 
 
 def the_history_is_damaged(world: World) -> None:
@@ -461,6 +470,8 @@ def test_a_read_only_home(small: World) -> None:
         wait_until(lambda: not processes.is_alive(trainer), SECONDS, "the trainer's end")
         told = small.status()
         assert (told["state"], told["trainer_alive"]) == ("running", False)
+        assert told["refusal"] == f"{small.run.path} may not be written"
+        assert "state.json cannot be written" in told["sentence"]
         refused = "state.json cannot be written, trying again"
         wait_until(lambda: refused in small.run.supervisor_log.read_text(), SECONDS, "its words")
     finally:
@@ -470,6 +481,12 @@ def test_a_read_only_home(small: World) -> None:
         before.restarts + 1, before.attempt + 1,
     )  # fmt: skip
     assert_nothing_is_lost(small)
+
+
+def memory(world: World) -> int:
+    """The daemon's, in MiB."""
+    told = (Path("/proc") / str(world.daemon().pid) / "status").read_text()
+    return int(told.partition("VmRSS:")[2].split()[0]) // 1024
 
 
 def test_many_run_directories(world: World) -> None:
@@ -495,14 +512,15 @@ def test_many_run_directories(world: World) -> None:
     print(f"{DIRECTORIES} directories: {time.monotonic() - began:.1f} s")
     total = rf"^maxrl_ops_runs{{state=\"finished\"}} {DIRECTORIES}\.0$"
     wait_until(lambda: world.sees(total), 300, "every old run in the metrics")
-    told = (Path("/proc") / str(world.daemon().pid) / "status").read_text()
-    memory = int(told.partition("VmRSS:")[2].split()[0]) // 1024
-    print(f"the daemon has {memory} MiB, {time.monotonic() - began:.1f} s after its start")
-    began = time.monotonic()
+    print(f"every old run: {time.monotonic() - began:.1f} s, the daemon has {memory(world)} MiB")
+    assert memory(world) < 64 + DIRECTORIES // 50
+    began, before = time.monotonic(), os.times()
     words = [sys.executable, "-m", "maxrl_ops", "status", "--json"]
     env = {**os.environ, "MAXRL_OPS_HOME": str(world.home.path)}
     done = subprocess.run(words, env=env, capture_output=True, timeout=300, check=True)
     assert len(json.loads(done.stdout)["runs"]) == DIRECTORIES + 1
-    print(f"status of all of them: {time.monotonic() - began:.1f} s")
+    took = os.times().children_user - before.children_user
+    took += os.times().children_system - before.children_system
+    print(f"status of all of them: {took:.1f} s of CPU, {time.monotonic() - began:.1f} s")
     world.trains_on()
     assert_nothing_is_lost(world)

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -101,17 +100,21 @@ def killed_amid(home: Home, writer: Writer, rng: random.Random) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:
-        if rng.random() < 0.9:
-            pid = f'"pid": {process.pid},'.encode()
-            wait_until(lambda: pid in read(home.daemon_file), 30, "a daemon")
-            if rng.random() < 0.7:
-                before = places(home)
-                wait_until(lambda: places(home) != before, 60, "a daemon that goes on")
-        deadline = time.monotonic() + rng.random() * 0.2
-        while time.monotonic() < deadline:
-            writer.write(rng.randrange(20_000))
-        assert process.poll() is None
-        process.send_signal(signal.SIGKILL)
+        try:
+            if rng.random() < 0.9:
+                pid = f'"pid": {process.pid},'.encode()
+                wait_until(lambda: pid in read(home.daemon_file), 30, "a daemon")
+                if rng.random() < 0.7:
+                    before = places(home)
+                    # More than a block: it may have taken in all whole ones already.
+                    writer.write(2_000)
+                    wait_until(lambda: places(home) != before, 60, "a daemon that goes on")
+            deadline = time.monotonic() + rng.random() * 0.2
+            while time.monotonic() < deadline:
+                writer.write(rng.randrange(20_000))
+            assert process.poll() is None
+        finally:
+            process.kill()
 
 
 def read(path: Path) -> bytes:

@@ -25,6 +25,10 @@ def state(name: str) -> tuple[str, str]:
     return series("maxrl_job_state", "1x500", f'{RUN},state="{name}"')
 
 
+def state_from(minute: int, name: str) -> tuple[str, str]:
+    return series("maxrl_job_state", f"_x{minute} 1x100", f'{RUN},state="{name}"')
+
+
 def iterations(seconds: float) -> list[tuple[str, str]]:
     """Iterations that took so long on average."""
     return [
@@ -99,6 +103,17 @@ CASES: dict[str, tuple[list[tuple[str, str]], list[tuple[str, str]]]] = {
         [series(CORRECT, "0.8x400 0.7x100")],
     ),
     "JobFailed": ([state("failed")], [state("finished")]),
+    # For longer than those take who go on with it by themselves.
+    "JobInterrupted": ([state("interrupted")], [state_from(488, "interrupted"), state("running")]),
+    "JobUnsupervised": (
+        [state("supervisor_gone")],
+        [state_from(492, "supervisor_gone"), state("suspended")],
+    ),
+    "RunsUnread": (
+        [series("maxrl_ops_runs_unread", "0x400 2x100", HERE)],
+        # Locked for a moment, as by a backup.
+        [series("maxrl_ops_runs_unread", "0x400 2x4 0x90", HERE)],
+    ),
     "JobCrashLooping": (
         [series("maxrl_job_restarts_total", "0x480 1 2 3 4x20", f'{RUN},reason="crashed"')],
         [series("maxrl_job_restarts_total", "0x480 1x20", f'{RUN},reason="crashed"')],

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import header, record
 
-from maxrl_ops.attached_reader import AttachedReader
+from maxrl_ops import taken_in
+from maxrl_ops.continued_reader import ContinuedReader
 from maxrl_ops.core.policy import Policy
 from maxrl_ops.dialects.detecting import MOST_KEPT
 from maxrl_ops.event_json import encode
@@ -73,7 +74,7 @@ class Attached:
 
     def iterations(self) -> list[int]:
         """As `status` and `report` see them, beside what the daemon has read."""
-        reader = AttachedReader(self.run, self.spec, self.database)
+        reader = ContinuedReader(self.run, self.spec, taken_in.whole(self.database, self.spec))
         return [e.iteration for e in reader.read() if isinstance(e, IterationRecord)]
 
     def sentence(self) -> str:

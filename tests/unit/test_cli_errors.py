@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["start", "--"], 2, "nothing stands after --"),
         (["start", "--config", "nowhere.toml"], 3, "there is no file nowhere.toml"),
         (["start", "--config", "."], 2, "Is a directory"),
+        (["start", "--config", "~no-such-user/a"], 3, "there is no file ~no-such-user/a"),
+        (["backtest", "~no-such-user/a.log"], 3, "there is no file and no run"),
         (["start", "--from", "nobody"], 3, "there is no run 'nobody'"),
         (["start", "--task", "arithmetic", "--checkpoint", "./gone"], 3, "./gone does not exist"),
     ],
@@ -195,3 +199,66 @@ def test_in_a_process_of_its_own_a_refusal_is_the_same(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("maxrl-ops: --n-samples='x' is not allowed")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["--help"], ["status", "--json"], ["demo"], ["policy"]])
+def test_nobody_listens(home: Path, words: list[str]) -> None:
+    """Neither stream is there: what is opened next must not become one."""
+    command = 'exec "$0" -m maxrl_ops "$@" <&- >&- 2>&-'
+    done = subprocess.run(["sh", "-c", command, sys.executable, *words], check=False, timeout=60)
+    assert done.returncode == 0
+    complaint = subprocess.run(
+        ["sh", "-c", f"{command} 2>said", sys.executable, *words], check=False, timeout=60
+    )
+    assert (complaint.returncode, Path("said").read_text()) == (0, "")
+
+
+@pytest.mark.parametrize("words", [["report"], ["start", "--task", "arithmetic"]])
+def test_a_directory_that_is_gone(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    (home / "runs" / "one").mkdir(parents=True)
+    os.chdir(gone)
+    gone.rmdir()
+    assert "the current directory is gone: cd to another" in refused(words, capsys, 2)
+
+
+def test_a_home_that_cannot_be_written_is_not_said_to_be_frozen(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.write_text("a file")
+    assert "Not a directory" in refused(["freeze"], capsys, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["prometheus", "--alertmanager", "x"],
+            "--alertmanager='x' is not allowed: give HOST:PORT",
+        ),
+        (["prometheus", "--webhook", "x"], "--webhook='x' is not allowed: give a URL"),
+        (["grafana", "--prometheus", "x"], "--prometheus='x' is not allowed: give a URL"),
+    ],
+)
+def test_an_address_that_is_none_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert said in refused(["export", *words, "--to", "out"], capsys, 2)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("group", [[], ["export"]])
+def test_help_says_of_each_command_what_it_does(
+    capsys: pytest.CaptureFixture[str], group: list[str]
+) -> None:
+    """In a whole sentence, on a line of its own."""
+    assert run([*group, "--help"]) == 0
+    listed = capsys.readouterr().out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert len(listed) >= 4
+    for line in listed:
+        assert line[2] != " "
+        assert line.endswith(".")
+        assert not line.endswith("..")

@@ -260,7 +260,7 @@ def test_a_freeze_comes_before_what_was_decided_and_is_not_out_yet(place: Path) 
     before = host.watch._publish_intended
 
     def late(*, is_over: bool) -> bool:
-        if host.watch._intended:
+        if host.watch._controls.intended:
             operator_files.freeze(host.home, Wish("uid:1", "2026"))
         return before(is_over=is_over)
 

@@ -18,6 +18,7 @@ from maxrl_ops.cli import layers, preflight
 from maxrl_ops.cli.errors import CommandError
 from maxrl_ops.cli.exit_codes import ExitCode
 from maxrl_ops.cli.new_run import check_no_secret, create
+from maxrl_ops.core import secret_words
 from maxrl_ops.settings import Home
 from maxrl_ops.wire.documents import ProcessIdentity, RunSpec
 from maxrl_ops.wire.rundir import RunDir
@@ -267,6 +268,18 @@ def test_a_secret_in_a_command_is_refused(
 def test_what_only_sounds_like_a_secret_is_none() -> None:
     check_no_secret(
         ("python", "t.py", "--max-tokens", "512", "--eos-token", "</s>", "--tokenizer=hf_tiny")
+    )
+
+
+def test_what_may_be_a_secret_is_masked_on_a_page() -> None:
+    command = (
+        *("env", "WANDB_KEY=abc", "python", "my train.py", "--max-tokens", "512", "--token", "abc"),
+        *("--auth=abc", "--proxy", "https://me:abc@host/x", "--authors", "x", "sk-" + 20 * "a"),
+        *("--password", "--", "-x"),
+    )
+    assert secret_words.masked(command) == (
+        "env WANDB_KEY=*** python 'my train.py' --max-tokens 512 --token *** --auth=*** "
+        "--proxy https://***@host/x --authors x *** --password -- -x"
     )
 
 

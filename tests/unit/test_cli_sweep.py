@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from rich.console import Console
 from waiting import wait_until
 
 from maxrl_ops import locks, sweep_file
+from maxrl_ops.cli.app import run
 from maxrl_ops.cli.start import Asked
 from maxrl_ops.cli.sweep_runs import Job, Runs, at_once_here
-from maxrl_ops.cli.sweep_view import view
+from maxrl_ops.cli.sweep_view import view, watch
 from maxrl_ops.core.sweep import Axis, Sweep
 from maxrl_ops.wire.documents import RunSpec, SupervisorState
 from maxrl_ops.wire.rundir import RunDir
@@ -151,7 +153,10 @@ def test_one_that_was_killed_is_gone_on_with_and_nothing_begins_twice(place: Pla
     assert second.returncode == 4
     assert "somebody else conducts the sweep s: " in second.stderr
     # It died at whatever instant: a directory without run.json, and a run without supervisor.
-    run_dir(place, "s-n_samples-4-s1").control.mkdir(parents=True)
+    half_made = run_dir(place, "s-n_samples-4-s1")
+    half_made.control.mkdir(parents=True)
+    (half_made.path / ".run.json.77").write_text("{")
+    (place.home / "sweeps" / ".s.json.77").write_text("{")
     made = run_dir(place, "s-n_samples-16-s1")
     made.control.mkdir(parents=True)
     settings = {"n_samples": 16, "seed": 1}
@@ -167,6 +172,17 @@ def test_one_that_was_killed_is_gone_on_with_and_nothing_begins_twice(place: Pla
     assert [point["finished"] for point in json.loads(done.stdout)["points"]] == [2, 2]
     assert "1 of 4 runs are over already" in done.stderr
     assert attempts(place) == {f"s-n_samples-{n}-s{seed}": 1 for n in (4, 16) for seed in (0, 1)}
+    left = [path.name for path in half_made.path.parent.parent.glob("*/.*.json.*")]
+    assert left == []
+
+
+def test_a_directory_that_holds_anything_is_never_cleared(place: Place) -> None:
+    kept = run_dir(place, "s-n_samples-4-s0").control / "000001.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
+    done = place.command("sweep", "n_samples=4", "--seeds", "1", "--name", "s", *own(place))
+    assert (done.returncode, kept.read_text()) == (4, "{}")
+    assert "--name='s-n_samples-4-s0' is in use" in done.stderr
 
 
 def test_a_run_whose_supervisor_was_killed_is_looked_after_again(place: Place) -> None:
@@ -205,6 +221,26 @@ def test_ctrl_c_starts_no_more_and_says_how_to_go_on(place: Place) -> None:
     meanwhile = place.command("compare", "s")
     assert meanwhile.returncode == 1
     assert "s-n_samples-16-s0 has not begun" in meanwhile.stdout
+
+
+def test_the_daemon_has_all_cores_and_ctrl_c_says_how_to_go_on_from_the_first(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[str | None] = []
+
+    def interrupted() -> None:
+        told.append(os.environ.get("OMP_NUM_THREADS"))
+        raise KeyboardInterrupt
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("maxrl_ops.cli.start.bring_daemon_up", interrupted)
+    asked = ["sweep", "samples", "--task", "arithmetic", "--seeds", "1", "--at-once", "2"]
+    assert run(asked) == 130
+    assert told == [None]
+    assert capsys.readouterr().out == (
+        "\nNo more runs of samples begin: 4 of 4 have not. "
+        "To go on with the rest: maxrl-ops sweep --name samples\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -255,10 +291,44 @@ def test_a_run_of_that_name_that_is_not_of_the_sweep_is_refused(
 ) -> None:
     run = RunDir(home / "runs" / "samples-n_samples-4-s0")
     run.path.mkdir(parents=True)
-    RunSpec(run.name, "samples", {"seed": 0}, (), "2026-11-25", mode="observe").save(run)
-    said = refused(["sweep", "samples", "--task", "arithmetic"], capsys, 4)
-    assert f"there is a run {run.name} already, and it is not of this sweep" in said
+    other = RunSpec(run.name, "samples", {"seed": 0}, (), "2026-11-25", mode="observe")
+    settings = {"task": "arithmetic", "n_samples": 4, "seed": 0}
+    for spec in (other, replace(other, settings=settings, restart_on_boot=True)):
+        spec.save(run)
+        said = refused(["sweep", "samples", "--task", "arithmetic"], capsys, 4)
+        assert f"there is a run {run.name} already, and it is not of this sweep" in said
     assert not list(home.glob("sweeps/*.json"))
+
+
+def jobs_of(asked: Sweep) -> list[Job]:
+    return [
+        Job(each, Asked({**asked.settings, **each.point, "seed": each.seed}, (), "s", "observe",
+                        None))
+        for each in asked.runs()
+    ]  # fmt: skip
+
+
+def test_a_run_whose_supervisors_die_is_given_up_and_not_over(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = a_sweep()
+    [job, *_] = jobs_of(asked)
+    found = RunDir(home / "runs" / job.name)
+    found.path.mkdir(parents=True)
+    RunSpec(job.name, "s", job.asked.settings, (), "2026-11-25", mode="observe").save(found)
+    begun: list[str] = []
+    monkeypatch.setattr(
+        "maxrl_ops.cli.sweep_runs.supervising.supervise", lambda _, run: begun.append(run.name)
+    )
+    monkeypatch.setattr("maxrl_ops.cli.sweep_runs._COMING_UP_SECONDS", 0.0)
+    monkeypatch.setattr("maxrl_ops.cli.sweep_view._FRAME_SECONDS", 0.0)
+    runs = Runs(asked, [job], 1)
+    console = Console(width=80, record=True, file=io.StringIO())
+    watch(runs, console)
+    assert begun == [job.name] * 3
+    assert (runs.over, runs.given_up) == (0, [job.name])
+    *_, last = console.export_text().splitlines()
+    assert last == f"{job.name} is given up: one supervisor after the other has died"
 
 
 def test_a_sweep_somebody_conducts_and_one_that_is_damaged(
@@ -282,11 +352,7 @@ def test_a_sweep_somebody_conducts_and_one_that_is_damaged(
 
 def test_the_live_view_shows_points_by_seeds(home: Path) -> None:
     asked = a_sweep()
-    jobs = [
-        Job(each, Asked({**asked.settings, **each.point, "seed": each.seed}, (), "s", "observe",
-                        None))
-        for each in asked.runs()
-    ]  # fmt: skip
+    jobs = jobs_of(asked)
     run = RunDir(home / "runs" / jobs[0].name)
     run.control.mkdir(parents=True)
     settings = jobs[0].asked.settings
@@ -303,11 +369,10 @@ def test_the_live_view_shows_points_by_seeds(home: Path) -> None:
 
 
 def test_how_many_at_once_goes_by_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
-    monkeypatch.setattr("maxrl_ops.cli.sweep_runs._memory_available", lambda: 1 << 40)
-    assert at_once_here({"device": "cpu"}) == 3
-    monkeypatch.setattr("maxrl_ops.cli.sweep_runs._memory_available", lambda: 1 << 20)
-    assert at_once_here({"device": "cpu"}) == 1
+    monkeypatch.setattr("maxrl_ops.cli.sweep_runs.cores", lambda: 3)
+    for memory, runs in ((1 << 40, 3), (5 << 29, 2), (1 << 20, 1), (None, 3)):
+        monkeypatch.setattr("maxrl_ops.cli.sweep_runs.free_memory", lambda free=memory: free)
+        assert at_once_here({"device": "cpu"}) == runs
 
 
 def test_a_sweep_of_the_real_trainer(place: Place) -> None:

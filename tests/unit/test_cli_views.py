@@ -3,8 +3,10 @@
 import io
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,14 +14,18 @@ import pytest
 from commands import TRAINER, Place, clean_environment
 from rich.console import Console
 
+from maxrl_ops import processes, read_only
 from maxrl_ops.cli.app import run
 from maxrl_ops.cli.live import Sight, sparkline, view
 from maxrl_ops.cli.plain import line_of
 from maxrl_ops.core.printable import one_line, visible
 from maxrl_ops.core.run_history import RunHistory
 from maxrl_ops.core.snapshot import Observed, take
+from maxrl_ops.daemon_file import DaemonFile
 from maxrl_ops.run_reader import LogReader
-from maxrl_ops.wire.documents import RunSpec, SupervisorState
+from maxrl_ops.settings import Home
+from maxrl_ops.store import Store
+from maxrl_ops.wire.documents import ProcessIdentity, RunSpec, SupervisorState
 from maxrl_ops.wire.record import Algorithm, ControlRejected, Evaluated, IterationRecord, RunStarted
 from maxrl_ops.wire.rundir import RunDir
 
@@ -141,12 +147,25 @@ def test_status_shows_each_run_and_its_sentence(
     assert "\x1b" not in printed
 
 
+def test_status_cuts_no_figure_beside_a_long_name(
+    finished: RunDir, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    longest = "a" * 64
+    make_run(home, longest)
+    assert run(["status"]) == 0
+    printed = capsys.readouterr().out
+    told = [" ".join(part.split()[:7]) for part in printed.split("\n" + " " * 80 + "\n")[:2]]
+    assert sorted(told) == [
+        f"{name} finished MaxRL 4/4 correctness 75% MaxRL" for name in (longest, "rust-1")
+    ]
+
+
 def test_status_json(finished: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["status", "rust-1", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
 
     nobody = {"running": False, "pid": None, "metrics": None, "frozen": False, "problem": None}
-    assert printed["daemon"] == {**nobody, "policy_problem": None}
+    assert printed["daemon"] == {**nobody, "policy_problem": None, "unread": None}
     (told,) = printed["runs"]
     assert 0 <= printed["host"]["disk_free_bytes"] < printed["host"]["disk_size_bytes"]
     assert (told["name"], told["state"], told["iteration"]) == ("rust-1", "finished", 4)
@@ -197,6 +216,61 @@ def test_status_imports_neither_torch_nor_transformers(finished: RunDir) -> None
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stderr == "[] 0\n"
+
+
+def ours() -> ProcessIdentity:
+    identity = processes.identity_of(os.getpid())
+    assert identity is not None
+    return identity
+
+
+def test_status_tells_what_a_daemon_cannot_follow(
+    finished: RunDir, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    why = "rust-1: history.db: database is locked; see that it can be written"
+    DaemonFile(ours(), "http://x/metrics", "2026-11-22T13:00:00Z", "1", unread=why).save(Home(home))
+    assert run(["status"]) == 0
+    assert f"it cannot follow {why}" in " ".join(capsys.readouterr().out.split())
+    assert run(["status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["daemon"]["unread"] == why
+
+
+def test_status_tells_of_a_history_that_another_process_has_for_itself(
+    finished: RunDir,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Store(home / "history.db").close()
+    monkeypatch.setattr(read_only, "_BUSY_SECONDS", 0.01)
+    with closing(sqlite3.connect(home / "history.db", isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        assert run(["status"]) == 0
+        told = " ".join(capsys.readouterr().out.split())
+    assert "the journal cannot be read:" in told
+    assert "history.db: database is locked" in told
+    assert "MaxRL finished 4 iterations" in told
+
+
+@pytest.mark.parametrize("may_write", [True, False])
+def test_status_tells_of_a_supervisor_that_cannot_write_that_its_trainer_has_ended(
+    may_write: bool,
+    finished: RunDir,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    nobody = ProcessIdentity(2**22 + 1, 1, "a boot long ago")
+    state = SupervisorState("running", "2026-11-22T13:00:00Z", ours(), nobody, attempt=1)
+    state.save(finished)
+    # Of root's tests too, whom no mode of a directory stops.
+    monkeypatch.setattr(os, "access", lambda *_: may_write)
+    assert run(["status", "rust-1", "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)["runs"]
+    assert (told["state"], told["trainer_alive"]) == ("running", False)
+    assert told["refusal"] == (None if may_write else f"{finished.path} may not be written")
+    refused = "state.json cannot be written"
+    assert (refused in told["sentence"]) != may_write
 
 
 # --- logs ---------------------------------------------------------------------------------------

@@ -206,6 +206,73 @@ def test_another_run_in_the_place_of_one_long_over_is_seen(
     assert loop.values("maxrl_train_iteration") == {"one": 2}
 
 
+def watched(loop: Loop) -> set[str]:
+    """The runs that cost memory beside their series."""
+    return {name for name, seen in loop.daemon._roll.runs.items() if seen.watch is not None}
+
+
+def long_ago(run: RunDir, seconds: float) -> None:
+    """Nothing of it was written since."""
+    at = datetime.now(UTC).timestamp() - seconds
+    for path in (run.spec, run.state, run.log, run.control, run.path):
+        os.utime(path, (at, at))
+
+
+def test_of_a_run_that_is_over_only_its_series_are_kept_until_something_is_written(
+    loop: Loop,
+) -> None:
+    run, trainer = begun(loop.home.path)
+    finished(run)
+    long_ago(run, 60)
+    for _ in range(3):
+        loop.turn()
+    assert watched(loop) == set()
+    assert loop.values("maxrl_train_iteration") == {"one": 3}
+    # Its log grows all the same: somebody trains it by hand.
+    trainer.step()
+    loop.turn()
+    assert loop.values("maxrl_train_iteration") == {"one": 4}
+    long_ago(run, 50)
+    for _ in range(3):
+        loop.turn()
+    assert watched(loop) == set()
+    SupervisorState("running", utc_now(), ours(), ours(), attempt=2).save(run)
+    trainer.begin(2, resumed_from=4)
+    trainer.step()
+    loop.turn()
+    assert loop.values("maxrl_train_iteration") == {"one": 5}
+    assert loop.values("maxrl_job_state") == {"running": 1}
+    assert watched(loop) == {"one"}
+
+
+def test_old_runs_by_the_hundred_are_taken_in_after_one_that_goes_on_and_then_forgotten(
+    loop: Loop,
+) -> None:
+    for number in range(120):
+        old, _ = begun(loop.home.path, f"old-{number}")
+        finished(old)
+        long_ago(old, 200_000)
+    run, _ = begun(loop.home.path)
+    SupervisorState("running", utc_now(), ours(), ours(), attempt=1).save(run)
+    assert loop.daemon.turn()
+    assert loop.values("maxrl_train_iteration") == {"one": 3}
+    # A piece of them in each turn, and none for longer than that.
+    assert loop.values("maxrl_ops_runs") == {"running": 1, "finished": 49}
+    assert watched(loop) == {"one"}
+    loop.turn()
+    assert loop.values("maxrl_ops_runs") == {"running": 1, "finished": 120}
+    assert watched(loop) == {"one"}
+    for number in range(120):
+        stored = loop.store.events(loop.store.run(f"old-{number}", "2026-11-24", "rust"))
+        assert sum(isinstance(event, IterationRecord) for event in stored) == 3
+    # One of them goes on after all, and one is removed.
+    SupervisorState("running", utc_now(), ours(), ours(), attempt=2).save(old)
+    shutil.rmtree(loop.home.run("old-7").path)
+    loop.turn()
+    assert loop.values("maxrl_ops_runs") == {"running": 2, "finished": 118}
+    assert watched(loop) == {"one", old.name}
+
+
 def test_a_copy_of_a_run_is_damaged_and_the_run_itself_goes_on(
     loop: Loop, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -232,10 +299,10 @@ def test_a_bug_that_one_run_wakes_is_told_once(
     begun(loop.home.path, "other")
     real = run_watch.RunWatch.tick
 
-    def tick(watch: run_watch.RunWatch, *, is_over: bool) -> bool:
+    def tick(watch: run_watch.RunWatch, *, is_over: bool, is_frozen: bool) -> bool:
         if watch.run.name == "one":
             raise ZeroDivisionError("a bug")
-        return real(watch, is_over=is_over)
+        return real(watch, is_over=is_over, is_frozen=is_frozen)
 
     monkeypatch.setattr(run_watch.RunWatch, "tick", tick)
     for _ in range(5):
@@ -271,6 +338,26 @@ def test_a_disk_that_is_full_amid_a_commit_of_many_runs_costs_none_of_them_a_lin
         assert [event.iteration for event in stored] == list(range(1, iterations + 1))
     lines = loop.values("maxrl_tailer_lines_total")
     assert lines["one"] == lines["two"] < lines["three"]
+
+
+def test_a_history_that_another_process_locks_is_told_until_it_is_free(loop: Loop) -> None:
+    _, trainer = begun(loop.home.path)
+    loop.turn()
+    loop.store._db.execute("PRAGMA busy_timeout = 10")
+    with closing(sqlite3.connect(loop.home.history, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        trainer.step()
+        loop.turn()
+        assert loop.daemon.unread_problem == (
+            f"one: {loop.home.history}: database is locked; see that it can be written"
+        )
+        unread = re.compile("^maxrl_ops_runs_unread 1.0$", re.M)
+        assert unread.search(loop.exporter.text().decode())
+        other.execute("ROLLBACK")
+    loop.turn()
+    assert loop.daemon.unread_problem is None
+    assert not unread.search(loop.exporter.text().decode())
+    assert loop.values("maxrl_train_iteration") == {"one": 4}
 
 
 def test_runs_that_cannot_be_listed_are_told_once_and_known_ones_go_on(

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from scripted import make_run
 
+from maxrl_ops.run_controls import newest_iteration
 from maxrl_ops.run_reader import LogReader
-from maxrl_ops.run_watch import newest_iteration
 from maxrl_ops.tailer import Cursor, Tailer
 from maxrl_ops.wire import control
 from maxrl_ops.wire.documents import Exit, Heartbeat, ProcessIdentity, RunSpec, SupervisorState

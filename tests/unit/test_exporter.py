@@ -351,6 +351,50 @@ def test_who_asks_for_openmetrics_gets_it(server: Server) -> None:
     assert {"maxrl_train_loss", "maxrl_train_iterations", "process_cpu_seconds"} <= names
 
 
+@pytest.mark.parametrize(
+    ("accept", "is_open"),
+    [
+        ("", False),
+        ("*/*", False),
+        ("text/plain;version=0.0.4;q=0.5, application/openmetrics-text; version=1.0.0", True),
+        ("application/openmetrics-text", True),
+        ("application/openmetrics-text;version=0.0.1", False),
+    ],
+)
+def test_what_an_accept_header_asks_for(exporter: Exporter, accept: str, is_open: bool) -> None:
+    text, kind = exporter.answer(accept)
+    assert kind.startswith("application/openmetrics-text; version=1.0.0") == is_open
+    assert text.endswith(b"# EOF\n") == is_open
+
+
+@pytest.mark.parametrize(
+    ("request_text", "status"),
+    [
+        (b"GET /healthz\r\n\r\n", 400),
+        (b"\x16\x03\x01 no HTTP\r\n\r\n", 400),
+        (b"GET /healthz HTTP/2.0\r\n\r\n", 505),
+        (b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"GET /healthz HTTP/1.1\r\nx: " + b"x" * 70_000 + b"\r\n\r\n", 431),
+        (b"GET /healthz HTTP/1.1\r\n" + b"x: y\r\n" * 200 + b"\r\n", 431),
+        (b"GET /healthz HTTP/1.1\r\nno colon\r\nx: y\r\nx: z\r\n\r\n", 200),
+        (b"GET /healthz?now HTTP/1.0\n\n", 200),
+    ],
+)
+def test_a_request_as_no_library_makes_it(server: Server, request_text: bytes, status: int) -> None:
+    with socket.create_connection(server.address, timeout=10) as client:
+        client.sendall(request_text)
+        assert client.recv(12) == b"HTTP/1.0 %d" % status
+
+
+def test_a_client_that_asks_nothing_is_no_error(
+    server: Server, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_connection(server.address, timeout=10) as client:
+        client.sendall(b"\r\n")
+        assert client.recv(1) == b""
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_the_versions_behind_it_are_nobodys_business(server: Server) -> None:
     url = f"http://127.0.0.1:{server.address[1]}/healthz"
     with urllib.request.urlopen(url, timeout=10) as answer:

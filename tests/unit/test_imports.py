@@ -69,6 +69,8 @@ def test_what_a_module_imports(name: str, tree: ast.Module) -> None:
 
 
 COMMAND_LINE = ("typer", "click", "rich")
+# Each of them megabytes, which every daemon without TLS would carry.
+WEB = ("ssl", "_hashlib", "http.client", "http.server", "email", "prometheus_client")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ COMMAND_LINE = ("typer", "click", "rich")
         ("maxrl_ops.cli.doctor", HEAVY),
         ("trainer.verify.doctor", (*HEAVY, "tree_sitter")),
         ("maxrl_ops.supervisor", (*HEAVY, *COMMAND_LINE, "prometheus_client", "sqlite3")),
-        ("maxrl_ops.daemon", (*HEAVY, *COMMAND_LINE)),
+        ("maxrl_ops.daemon", (*HEAVY, *COMMAND_LINE, *WEB)),
         ("trainer.objectives", HEAVY),
         ("trainer.config", HEAVY),
         ("trainer.tasks.worker", HEAVY),

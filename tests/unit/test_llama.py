@@ -320,6 +320,9 @@ def test_compiled_it_is_the_same() -> None:
     for mine, theirs in zip(their_gradients, gradients, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
     assert their_said == said
+    recording, drawn = recorded(model, [first, second], [6] * 4, compiled())
+    hidden = hidden_states(model, drawn, kernels=compiled(), recording=recording)
+    check_gradients(model, drawn, hidden)
 
 
 def test_what_is_not_covered_is_left_to_transformers() -> None:

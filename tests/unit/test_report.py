@@ -136,6 +136,26 @@ def test_a_long_run_makes_no_long_page(home: Path) -> None:
     assert len(reported()) < 1_000_000
 
 
+@pytest.mark.parametrize("columns", ["20", "80"])
+def test_nothing_of_a_table_is_cut_on_a_narrow_terminal(
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    columns: str,
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    names = ["a-run-with-quite-a-long-name-that-people-give-" + end for end in ("12345", "12346")]
+    for name in names:
+        make(home, name, a_log())
+    assert run(["compare", *names]) == 0
+    told = capsys.readouterr().out
+    assert [line.split()[0] for line in told.splitlines()[1:]] == names
+    assert "objective" in told
+    assert "85.0% ± 2.0%" in told
+    assert run(["demo"]) == 0
+    assert "0.633309" in capsys.readouterr().out
+
+
 def test_compare_tells_when_each_reached_what(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -261,6 +281,12 @@ def test_a_chart_of_any_figures_stays_within_its_bounds(chart: Chart) -> None:
         x, y = map(float, pair.split(","))
         assert 0 <= x <= 640
         assert 0 <= y <= 260
+
+
+def test_a_legend_names_only_what_is_drawn() -> None:
+    # Evaluations of other trainers have no greedy pass.
+    lines = [Line("pass@1", [(1, 0.5)], 3), Line("greedy", [(1, math.nan)], 2), Line("none", [])]
+    assert re.findall(r"</i>([^<]+)", legend(Chart("Held-out", lines))) == ["pass@1"]
 
 
 def test_ticks_are_round() -> None:

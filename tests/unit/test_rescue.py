@@ -14,6 +14,7 @@ from benchmarks.rescue.naive import Naive
 from benchmarks.rescue.outcome import Noise, Outcomes, noise_of
 from benchmarks.rescue.small_task import TASK_ENV
 from benchmarks.rescue.story import chart
+from benchmarks.rescue.summary import summary
 from maxrl_ops.wire.record import (
     Algorithm,
     Change,
@@ -38,6 +39,7 @@ def record(iteration: int, correct: int, **more: Any) -> IterationRecord:
 
 def row(kind: str, arm: str, pass_at_1: float, seed: int = 0, **more: Any) -> dict[str, Any]:
     known = {"detected": None, "actions": 0, "by_hand": 0, "changes": [], "changed_after": []}
+    known |= {"restarts": 0, "noticed": [], "samples": 12_800, "seconds": 30.0}
     known |= {"evaluations": [[0, 0.2, 0.02], [200, pass_at_1, 0.02]]}
     return {"kind": kind, "arm": arm, "seed": seed, "pass_at_1": pass_at_1, **known, **more}
 
@@ -139,12 +141,28 @@ def test_runs_are_judged_against_their_twins_of_the_same_seed() -> None:
     assert (healthy.share, healthy.is_harmed) == (0.92, True)
 
 
+def test_what_would_have_ended_well_alone_is_told_apart() -> None:
+    more = [
+        row("trainer crashes", "act", 0.40),
+        row("trainer crashes", "observe", 0.50, restarts=4),
+        # Nobody knows how it would have ended.
+        row("learning rate x 30", "act", 0.54, seed=1),
+    ]
+    outcomes = Outcomes([*ROWS, *more])
+    lost, kept = outcomes.parted("act")
+    assert [o.row["kind"] for o in lost] == ["learning rate x 30"]
+    assert [o.row["kind"] for o in kept] == ["trainer crashes"]
+    text = summary(outcomes)
+    assert "| of the runs that end sick under `observe`: rescued | 1 of 1 (100%) |" in text
+    assert "| of the runs that end well under `observe`: lost | 1 of 1 (100%) |" in text
+    assert "of its 1 rescued runs 1 were restarted, and 0 needed" in text
+
+
 def test_noise_comes_from_runs_that_differ_in_their_seed_alone() -> None:
-    noise = noise_of(ROWS)
-    assert noise is not None
-    assert noise.runs == 2
+    [(task, noise)] = noise_of(ROWS).items()
+    assert (task, noise.runs) == ("rules", 2)
     assert noise.spread == pytest.approx(0.0674, abs=1e-4)
-    assert noise_of(ROWS[:1]) is None
+    assert noise_of(ROWS[:1]) == {}
     # Of two equal runs a given one lies below the other in half of the cases.
     assert Noise(0.07, 2).chance(1.0) == 0.5
     assert Noise(0.07, 2).chance(0.9) == pytest.approx(0.1436, abs=1e-4)
@@ -157,6 +175,15 @@ def test_the_page_names_a_miss_and_its_reason() -> None:
     rows = [*ROWS, row("reward hacked by length", "act", 0.2)]
     text = document({"machine": "a machine", "rows": rows})
     assert "**reward hacked by length** (40%; seed 0): no controller could" in text
+
+
+def test_the_page_tells_what_a_run_was_before_it_was_made_again() -> None:
+    before = {"pass_at_1": 0.1, "detected": None}
+    again = row("log rotated", "act", 0.5, detected=[40, "LOW"], again="A rule", before=before)
+    text = document({"machine": "a machine", "rows": [*ROWS, again]})
+    assert "A rule:" in text
+    assert "| log rotated | 0 | autopilot | 20%, not noticed | **100%**, LOW after 40 |" in text
+    assert "rescued 1 of 2 sick runs" in text
 
 
 def test_the_page_and_its_chart_are_as_the_results_say() -> None:

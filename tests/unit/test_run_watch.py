@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from scripted import INITIAL, ScriptedTrainer, make_run
 
-from maxrl_ops import control_writer, run_watch
+from maxrl_ops import control_writer, run_controls, run_watch
 from maxrl_ops.core.entry import Entry
 from maxrl_ops.core.in_force import InForce
 from maxrl_ops.core.policy import Policy
@@ -153,7 +153,7 @@ def story(
     watcher.tick()
     with monkeypatch.context() as patched:
         patched.setattr(Store, "take", assassin.around(Store.take))
-        patched.setattr(run_watch.control, "publish", assassin.around(control.publish))
+        patched.setattr(run_controls.control, "publish", assassin.around(control.publish))
         for _ in range(10):
             trainer.step()
             try:

@@ -1,12 +1,14 @@
 """The home: which directory it is, and which runs it holds."""
 
 import os
+import pwd
 from pathlib import Path
 
 import pytest
 
 from maxrl_ops import settings
 from maxrl_ops.settings import Home
+from maxrl_ops.wire.settings import SettingError
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +27,17 @@ def test_the_named_home_goes_first(system_home: Path) -> None:
     assert Home.find(env | {"MAXRL_OPS_HOME": ""}) == Home(system_home)
     # The supervisor and the daemon work in another directory.
     assert Home.find({"MAXRL_OPS_HOME": "here"}).path == Path.cwd() / "here"
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    with pytest.raises(SettingError, match="no home directory to keep runs in: set MAXRL_OPS_HOME"):
+        Home.find({})
+    assert Home.find({"XDG_STATE_HOME": "/state"}) == Home(Path("/state/maxrl-ops"))
 
 
 def test_the_hosts_home_counts_where_it_can_be_read(

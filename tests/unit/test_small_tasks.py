@@ -1,6 +1,7 @@
 """The small tasks of the benchmarks: right is judged right, wrong wrong, and nothing does harm."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -23,7 +24,7 @@ from trainer.tasks import close_task
 from trainer.tasks.base import Prompt
 
 SMALL_TASKS = Path(rules.__file__).parent.parent
-RULES, MAZE = rules.task(), maze.task()
+RULES, MAZE, KNOWN = rules.task(), maze.task(), maze.KnownMazeTask()
 
 HOSTILE = [
     "", "=", "\x00", "\x1b[2J", "9" * 10_000, "U" * 10_000, "1\n", "U\n", "\uff11\uff12", "\u2163",
@@ -92,6 +93,16 @@ def test_shortest_ways_are_free_and_no_way_is_shorter(random: Random) -> None:
     assert maze.reward(prompt, way[:-1]) == 16
 
 
+def test_who_knows_the_ways_takes_shortest_ones_to_every_distance_alike() -> None:
+    random = Random(0)
+    documents = [KNOWN.draw_document(random) for _ in range(600)]
+    lengths = Counter(len(moves) for _, moves in documents)
+    assert set(lengths) == {2, 3, 4}
+    assert min(lengths.values()) > 150
+    for text, moves in documents:
+        assert maze.reward(Prompt(text, "", text, (str(len(moves)),)), moves) == 27
+
+
 @pytest.mark.parametrize("task", [RULES, MAZE], ids=lambda task: task.name)
 def test_hostile_completions_are_worth_nothing(task: rules.RulesTask | maze.MazeTask) -> None:
     [prompt] = task.training_prompts(Random(0), 1)
@@ -99,7 +110,7 @@ def test_hostile_completions_are_worth_nothing(task: rules.RulesTask | maze.Maze
     assert [verdict.score for verdict in verdicts] == [0.0] * len(HOSTILE)
 
 
-@pytest.mark.parametrize("task", [RULES, MAZE], ids=lambda task: task.name)
+@pytest.mark.parametrize("task", [RULES, MAZE, KNOWN], ids=lambda task: type(task).__name__)
 def test_what_is_held_out_is_neither_trained_on_nor_in_the_corpus(
     task: rules.RulesTask | maze.MazeTask,
 ) -> None:
@@ -144,10 +155,11 @@ def families(task: rules.RulesTask | maze.MazeTask) -> list[str]:
     return [prompt.family for prompt in task.held_out_prompts(sys.maxsize)]
 
 
-@pytest.mark.parametrize("name", ["rules", "maze"])
-def test_the_models_are_small_and_start_low_but_not_at_nothing(name: str) -> None:
-    spec = f"{SMALL_TASKS / name / 'task.py'}:task"
-    config, task = load_config({"MAXRL_TASK": spec})
+@pytest.mark.parametrize("model", ["rules/model", "maze/model", "maze/known"])
+def test_the_models_are_small_and_start_low_but_not_at_nothing(model: str) -> None:
+    at = SMALL_TASKS / model
+    spec = f"{at.parent / 'task.py'}:task"
+    config, task = load_config({"MAXRL_TASK": spec, "MAXRL_CHECKPOINT": str(at)})
     try:
         assert (Path(config.checkpoint) / "model.safetensors").stat().st_size < 200_000
         policy = load_policy(config.checkpoint, choose_device("cpu")[0])

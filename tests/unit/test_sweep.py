@@ -1,7 +1,9 @@
 """`sweep`: what is asked for, and what the figures over seeds come to. Pure parts."""
 
 import json
+import math
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -23,8 +25,10 @@ from maxrl_ops.core.sweep import (
     seeds_of,
 )
 from maxrl_ops.report import sweep_page, sweeps
+from maxrl_ops.report.curves import Curves
 from maxrl_ops.report.several import LEVELS
 from maxrl_ops.report.sweeps import Outcome, cost_cell, count_of, gain_cell, rows, share_cell
+from maxrl_ops.wire.record import Evaluated, IterationRecord
 from maxrl_ops.wire.rundir import DocumentError, is_run_name
 from maxrl_ops.wire.settings import SettingError
 
@@ -301,12 +305,76 @@ def test_the_page_escapes_what_a_run_has_said() -> None:
     assert "failed: &lt;/td&gt;" in page
 
 
+def test_the_page_tells_no_secret_of_the_command() -> None:
+    command = ("python", "train.py", "--wandb-key", "abc123")
+    sweep = Sweep("one", "one", (Axis("n_samples", (4,)),), (0,), command=command)
+    page = sweep_page.render(sweep, [an_outcome(0, 10)], "2026-11-25T00:00:00Z")
+    assert "python train.py --wandb-key ***" in page
+    assert "abc123" not in page
+
+
 def test_the_page_says_never_of_what_is_over_alone() -> None:
     sweep = Sweep("one", "one", (Axis("n_samples", (4,)),), (0, 1))
     going, over = an_outcome(0, 10, state="running"), an_outcome(1, 10)
     assert ">never<" not in sweep_page.render(sweep, [going], "2026-11-25T00:00:00Z")
     # In three tables, and in the run's row.
     assert sweep_page.render(sweep, [over], "2026-11-25T00:00:00Z").count(">never<") == 3 * 4
+
+
+def told_by(*pass_at_1: float, counts: bool = True) -> Curves:
+    """Evaluations at 0, 5, 10..., and iterations between them, 32 samples each."""
+    curves = Curves()
+    for at in range(1 + 5 * (len(pass_at_1) - 1)):
+        if at:
+            curves.append(IterationRecord(at, n_correct=8, n_total=32 if counts else None))
+        if at % 5 == 0:
+            share = pass_at_1[at // 5]
+            curves.append(Evaluated(at, math.nan, {1: share}, math.nan, math.nan, math.nan))
+    return curves
+
+
+def page_of(*several: Curves) -> str:
+    sweep = Sweep("one", "one", (Axis("n_samples", (4,)),), tuple(range(len(several))))
+    outcomes = [replace(an_outcome(seed), curves=each) for seed, each in enumerate(several)]
+    return sweep_page.render(sweep, outcomes, "2026-11-25T00:00:00Z")
+
+
+def curves_on(page: str, chart: str) -> list[tuple[str, list[tuple[float, float]]]]:
+    """The polylines of the chart of that title, each its class and its points."""
+    drawn = page.partition(f'aria-label="{chart}"')[2].partition("</svg>")[0]
+    return [
+        (look, [(float(x), float(y)) for x, y in re.findall(r"([0-9.]+),([0-9.]+)", points)])
+        for look, points in re.findall(r'<polyline class="([^"]+)" points="([^"]*)"', drawn)
+    ]
+
+
+OVER_ITERATIONS = "Held-out pass@1 over iterations"
+OVER_SAMPLES = "Held-out pass@1 over samples"
+
+
+def test_samples_that_a_log_does_not_tell_are_not_none_of_them() -> None:
+    page = page_of(told_by(0.1, 0.5, 0.9, counts=False))
+    assert curves_on(page, OVER_ITERATIONS)
+    assert not curves_on(page, OVER_SAMPLES)
+    # Before the first iteration nothing is drawn: that is known.
+    [(_, told)] = curves_on(page_of(told_by(0.1, 0.5, 0.9)), OVER_SAMPLES)
+    assert len(told) == 3
+    assert told[0][0] < told[1][0] < told[2][0]
+
+
+def test_an_evaluation_that_is_no_number_is_not_drawn_and_moves_no_other() -> None:
+    page = page_of(told_by(0.2, math.nan, 0.8), told_by(0.2, 0.5, 0.8))
+    assert "nan" not in page
+    *each, (_, mean) = curves_on(page, OVER_ITERATIONS)
+    assert [(look, len(points)) for look, points in each] == [("l c0 faint", 2), ("l c0 faint", 3)]
+    # Both runs' 20% and 80%: not the one's 80% with the other's 50%.
+    assert mean == each[0][1]
+
+
+def test_one_run_has_no_band() -> None:
+    alone, two = page_of(told_by(0.2, 0.5)), page_of(told_by(0.2, 0.5), told_by(0.4, 0.5))
+    assert "<polygon" not in alone
+    assert "<polygon" in two
 
 
 def test_json_of_it_is_json() -> None:

@@ -37,6 +37,7 @@ from trainer.config import resolve_objective
 from trainer.control_port import ControlPort, HandOver
 from trainer.engines.foreign_checkpoints import announce, forget_gone
 from trainer.engines.shaping import RewardScale, graded, prompt_of, shaped_rewards, text_of
+from trainer.environment import whole_number
 from trainer.errors import TrainerError
 from trainer.objectives import OBJECTIVES
 from trainer.run_log import RunLog
@@ -168,7 +169,7 @@ class EngineCallback(TrainerCallback):
             learning_rate=wanted.learning_rate,
             reference_threshold=self.scale.reference_threshold,
             bounds=self.scale.threshold_bounds,
-            attempt=int(os.environ.get(ATTEMPT_ENV, "1")),
+            attempt=whole_number(os.environ, ATTEMPT_ENV, 1),
             resumed_from=state.global_step or None,
             extra={"Engine": f"trl {version('trl')}, {args.world_size} processes"},
         )
@@ -302,7 +303,7 @@ class EngineCallback(TrainerCallback):
                 **describe(groups, self.state, self.scale),
             )
         )
-        attempt = int(os.environ.get(ATTEMPT_ENV, "1"))
+        attempt = whole_number(os.environ, ATTEMPT_ENV, 1)
         append_samples(self.run_dir, attempt, state.global_step, groups)
 
     def on_save(

@@ -27,6 +27,7 @@ from trainer.control_port import HandOver, restart_asked
 from trainer.engines.arguments import EngineArguments, load_arguments
 from trainer.engines.foreign_checkpoints import prune
 from trainer.engines.trl import EngineCallback, shaped
+from trainer.environment import whole_number
 from trainer.errors import ExitCode, TrainerError
 from trainer.evaluate import evaluate
 from trainer.objectives import OBJECTIVES
@@ -42,7 +43,6 @@ _MOST_PROMPTS = 100_000
 # What TRL has no counterpart of.
 _NATIVE = {
     "prompt_sampling": "uniform",
-    "redraws": 0,
     "replay": 0,
     "length_normalisation": False,
     "torch_compile": False,
@@ -264,7 +264,7 @@ def _grpo_config(config: Config, given: EngineArguments) -> GRPOConfig:
     Raises:
         TrainerError: TRL refuses the combination.
     """
-    initial, world = config.initial, int(os.environ.get("WORLD_SIZE", "1"))
+    initial, world = config.initial, whole_number(os.environ, "WORLD_SIZE", 1)
     rows = config.prompts_per_iteration * initial.n_samples
     if rows % world:
         raise TrainerError(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maxrl_ops.wire.task_spec import TaskSpec
+from maxrl_ops.wire.user_paths import expanded
 from trainer.errors import ExitCode, TrainerError
 from trainer.tasks.base import Prompt
 from trainer.tasks.child import Child
@@ -41,7 +42,7 @@ class CommandTask(ScoredTask):
                 f"MAXRL_REWARD_COMMAND: there is no program {program!r} on PATH",
                 ExitCode.NOT_FOUND,
             )
-        super().__init__(read_prompts(Path(spec.place).expanduser()), name=spec.stem)
+        super().__init__(read_prompts(expanded(spec.place)), name=spec.stem)
         self._command = [str(Path(found).absolute()), *arguments]
         self._seconds = seconds
 

@@ -74,7 +74,8 @@ class VerdictCache:
         """The user's: below MAXRL_OPS_CACHE_DIR, which may be empty for none, else XDG's place."""
         given = env.get(CACHE_DIR_ENV)
         if given is not None:
-            return cls(Path(given).expanduser().absolute() / _FILE if given.strip() else None)
+            place = Path(os.path.expanduser(given))  # noqa: PTH111 - Path's own may raise
+            return cls(place.absolute() / _FILE if given.strip() else None)
         caches = env.get("XDG_CACHE_HOME", "")
         try:
             base = Path(caches) if Path(caches).is_absolute() else Path.home() / ".cache"

@@ -1,5 +1,6 @@
 """Finding a Rust compiler, past rustup's proxy."""
 
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -37,7 +38,8 @@ class Toolchain:
         Raises:
             VerifierUnavailable: There is no rustc, it does not run, or there is no linker.
         """
-        rustc = shutil.which("rustc") or shutil.which("rustc", path=Path.home() / ".cargo" / "bin")
+        rustup = os.path.expanduser("~/.cargo/bin")  # noqa: PTH111 - Path's own raises for nobody's
+        rustc = shutil.which("rustc") or shutil.which("rustc", path=rustup)
         if rustc is None:
             raise VerifierUnavailable(_NO_RUSTC)
         sysroot = Path(_ask(rustc, "--print", "sysroot").strip())

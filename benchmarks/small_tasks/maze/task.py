@@ -29,6 +29,8 @@ _LONGEST = 8
 _ANSWER = re.compile(rf"[UDLR]{{1,{_LONGEST}}}")
 # How often the corpus makes any move at all instead of one that leads to the goal.
 _SLIP = 0.65
+# So many draws give the corpus of who knows the ways its mazes; most come several times.
+_DRAWS = 20_000
 
 
 def _beside(cell: Cell) -> dict[str, Cell]:
@@ -121,12 +123,44 @@ class MazeTask(OwnTask):
         free, at, goal = cells_of(prompt.text)
         far, moves = distances(free, goal), ""
         while at != goal and len(moves) < _LONGEST:
-            nearer = [move for move, cell in MOVES[at].items() if far.get(cell, math.inf) < far[at]]
-            move = rng.choice("UDLR" if rng.random() < _SLIP else nearer)
+            move = rng.choice("UDLR" if rng.random() < _SLIP else _nearer(far, at))
             # Where a wall is, it goes on as if it had not bumped into it.
             at = MOVES[at][move] if MOVES[at].get(move) in free else at
             moves += move
         return prompt.text, moves
+
+
+class KnownMazeTask(MazeTask):
+    """The same prompts, and the corpus of a walker who knows every way: of the model in `known`.
+
+    Its mazes are drawn evenly over the distances: as they come, one in ten needs four moves, and
+    from the stumbling walker no model learned those.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._corpus: dict[str, list[Prompt]] = {f"{distance} moves": [] for distance in _DISTANCES}
+        rng = Random("corpus")
+        for _ in range(_DRAWS):
+            prompt = _draw(rng)
+            if prompt is not None and prompt.id not in self._held_out:
+                self._corpus[prompt.family].append(prompt)
+
+    def draw_document(self, rng: Random) -> tuple[str, str]:
+        """A maze that is not held out, and a shortest way."""
+        prompt = rng.choice(self._corpus[rng.choice(list(self._corpus))])
+        free, at, goal = cells_of(prompt.text)
+        far, moves = distances(free, goal), ""
+        while at != goal:
+            move = rng.choice(_nearer(far, at))
+            at = MOVES[at][move]
+            moves += move
+        return prompt.text, moves
+
+
+def _nearer(far: Mapping[Cell, int], at: Cell) -> list[str]:
+    """The moves that lead towards the goal."""
+    return [move for move, cell in MOVES[at].items() if far.get(cell, math.inf) < far[at]]
 
 
 def _prompts() -> list[Prompt]:

@@ -1,7 +1,7 @@
 """The task `rules`: `r4172=` wants `2714`. Eight rules, one right answer to each prompt.
 
 The rewards are on the Rust task's scale: 23 for the right answer, 0 for what is no string of
-digits, 8 for any other; where the length is right, up to 16 for how many places are.
+digits, 8 for any other; where the length is right, up to 15.5 for how many places are.
 """
 
 import re

@@ -29,6 +29,7 @@ from trainer.control_port import ControlPort, Echo, HandOver, restart_asked
 from trainer.difficulty import CANDIDATES, Difficulty
 from trainer.errors import ExitCode, TrainerError
 from trainer.evaluate import evaluate
+from trainer.llama.recording import Recording, Room
 from trainer.objectives import OBJECTIVES
 from trainer.policy import (
     Policy,
@@ -47,7 +48,7 @@ from trainer.samples_file import append_samples
 from trainer.seeds import derive_seed, repeat_exactly, seed_everything
 from trainer.stopwatch import Stopwatch
 from trainer.tasks.base import Prompt, Task
-from trainer.update import StepOptions, UpdateResult, train_step
+from trainer.update import StepOptions, UpdateResult, records_samples, train_step
 
 # How soon a paused run sees that it is to go on.
 _PAUSE_POLL_SECONDS = 0.25
@@ -108,6 +109,7 @@ class Trainer:
             clip_high=config.clip_high,
             gradient_checkpointing=config.gradient_checkpointing,
         )
+        self._room = Room() if records_samples(self.policy, self._options, ranks) else None
         self._profile = profile_of(config.reward, config.reward_weights)
         # The model that the run began with, whatever it has become since.
         has_reference = config.kl_coefficient > 0
@@ -276,7 +278,8 @@ class Trainer:
         self.watch = watch = self._stopwatch(iteration)
         state = self.control.state
 
-        groups = self._draw_groups(iteration)
+        recording = None if self._room is None else Recording(self._room)
+        groups = self._draw_groups(iteration, recording)
 
         watch.enter("update")
         remembered = self._remembered(iteration)
@@ -286,7 +289,13 @@ class Trainer:
             for parameters in self.optimizer.param_groups:
                 parameters["lr"] = state.learning_rate
             update = train_step(
-                self.policy, self.optimizer, terms, self._options, self._reference, self.ranks
+                self.policy,
+                self.optimizer,
+                terms,
+                self._options,
+                self._reference,
+                self.ranks,
+                recording,
             )
         watch.book()
         if self.log is not None:
@@ -333,8 +342,11 @@ class Trainer:
         threshold = self.control.state.correctness_threshold
         return self._replay.choose(self.config.replay, threshold, random)
 
-    def _draw_groups(self, iteration: int) -> list[Group]:
-        """An iteration's groups: prompts, completions and verdicts."""
+    def _draw_groups(self, iteration: int, recording: Recording | None) -> list[Group]:
+        """An iteration's groups: prompts, completions and verdicts.
+
+        What is computed of the completions is kept in `recording`.
+        """
         config = self.config
         self.watch.enter("sample")
         prompts = self._draw_prompts(Random(derive_seed(config.seed, iteration, "prompts")))
@@ -346,6 +358,7 @@ class Trainer:
             config.max_new_tokens,
             config.sampling_temperature,
             self.task.answer_end,
+            recording,
         )
         self.watch.enter("verify")
         return self.ranks.gather(judge(completions, self.task, self._profile))

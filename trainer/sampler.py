@@ -16,8 +16,10 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 
 from trainer.errors import TrainerError
 from trainer.llama.decode import STEPS_BETWEEN_LOOKS, decode
+from trainer.llama.recording import Recording
 from trainer.policy import Policy
 from trainer.tasks.base import Prompt
+from trainer.update import TOKENS_AT_ONCE
 
 AnswerEnd = Callable[[Prompt, str], int | None]
 
@@ -106,8 +108,12 @@ def sample(
     max_new_tokens: int,
     sampling_temperature: float,
     answer_end: AnswerEnd,
+    recording: Recording | None = None,
 ) -> list[list[Completion]]:
     """Draw `n_samples` completions of every prompt; `sampling_temperature` 0 decodes greedily.
+
+    What is computed of them is kept in `recording`, if one pass of the update will have room for
+    all of them.
 
     Returns:
         A group of completions for each prompt, in the order of the prompts.
@@ -118,15 +124,23 @@ def sample(
     if not prompts:
         return []
     encoded = [_encode(policy, prompt, max_new_tokens) for prompt in prompts]
-    rows = _rows_at_once(policy, max(map(len, encoded)) + max_new_tokens)
+    longest = max(map(len, encoded)) + max_new_tokens
+    rows = _rows_at_once(policy, longest)
     drawn: list[list[int]] = []
-    for part, count in _portions(len(prompts), n_samples, rows):
+    portions = list(_portions(len(prompts), n_samples, rows))
+    is_recorded = len(portions) == 1 and len(prompts) * n_samples * longest <= TOKENS_AT_ONCE
+    for part, count in portions:
         watch = _Watch(policy, [prompts[i] for i in part for _ in range(count)], answer_end)
         arguments = ([encoded[i] for i in part], count, max_new_tokens)
         with policy.computing():
             if policy.is_llama_like:
                 drawn += decode(
-                    policy.model, *arguments, sampling_temperature, watch, policy.kernels
+                    policy.model,
+                    *arguments,
+                    sampling_temperature,
+                    watch,
+                    policy.kernels,
+                    recording if is_recorded else None,
                 )
             else:
                 drawn += _generate(policy, *arguments, sampling_temperature, watch)
@@ -134,6 +148,8 @@ def sample(
         _cut(policy, prompts[row // n_samples], encoded[row // n_samples], ids, answer_end)
         for row, ids in enumerate(drawn)
     ]
+    if recording is not None:
+        recording.name((c.prompt_ids, c.ids) for c in completions)
     return [completions[i : i + n_samples] for i in range(0, len(completions), n_samples)]
 
 

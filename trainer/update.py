@@ -10,12 +10,13 @@ from torch.nn.functional import pad
 
 from trainer.llama.blocks import log_probs_of
 from trainer.llama.logprobs import hidden_states, token_log_probs
+from trainer.llama.recording import Recording
 from trainer.policy import Policy
 from trainer.ranks import ALONE, Ranks
 
 # Tokens of one forward pass, and logits where transformers makes them all; more rows than fit are
 # accumulated, so memory stays bounded.
-_TOKENS_AT_ONCE = 16_384
+TOKENS_AT_ONCE = 16_384
 _LOGITS_AT_ONCE = 1 << 27
 
 
@@ -99,6 +100,7 @@ def train_step(
     options: StepOptions,
     reference: Policy | None = None,
     ranks: Ranks = ALONE,
+    recording: Recording | None = None,
 ) -> UpdateResult:
     """Steps on `loss = -sum(coefficient * log_prob)`; the terms already carry 1 / groups.
 
@@ -106,9 +108,10 @@ def train_step(
     after it, where `updates_per_batch` asks for any, use each token's probability ratio to that
     policy instead, clipped. A step whose loss or gradient is not finite is not taken, and is the
     last of its batch. Of several processes each gets all terms, and computes its share of them.
+    What `recording` has kept of the samples, the first step does not compute again.
     """
     own = terms if ranks.size == 1 else dealt(terms, ranks.size)[ranks.rank]
-    chunks = [_Chunk(part) for part in _chunks(own, _tokens_at_once(policy))]
+    chunks = _chunks_of(own, recording, _tokens_at_once(policy))
     tokens = sum(len(term.completion.ids) for term in terms)
     first: UpdateResult | None = None
     for step in range(1, options.updates_per_batch + 1):
@@ -128,10 +131,43 @@ def train_step(
 
 @dataclass(slots=True)
 class _Chunk:
-    """Terms of one forward pass, and their tokens' log-probs (tokens,) before the first step."""
+    """Terms of one forward pass.
+
+    Attributes:
+        before: Their tokens' log-probs (tokens,) before the first step.
+        recording: Holds all of them; of use to the first step alone.
+    """
 
     terms: Sequence[Term]
     before: torch.Tensor | None = None
+    recording: Recording | None = None
+
+
+def records_samples(policy: Policy, options: StepOptions, ranks: Ranks) -> bool:
+    """Whether to keep what sampling computes: a step that may use it, and saves time by it.
+
+    On a GPU and in lower precision it has not been tried; another process's samples are not here.
+    """
+    return (
+        policy.is_llama_like
+        and policy.device.type == "cpu"
+        and policy.precision is torch.float32
+        and not options.gradient_checkpointing
+        and ranks.size == 1
+    )
+
+
+def _chunks_of(terms: Sequence[Term], recording: Recording | None, most: int) -> list[_Chunk]:
+    """The terms that are recorded, which fit into one pass, and the others in passes of `most`."""
+    if recording is None:
+        return [_Chunk(part) for part in _chunks(terms, most)]
+    held: list[Term] = []
+    others: list[Term] = []
+    for term in terms:
+        is_held = recording.holds(term.completion.prompt_ids, term.completion.ids)
+        (held if is_held else others).append(term)
+    recorded = [_Chunk(held, recording=recording)] if held else []
+    return recorded + [_Chunk(part) for part in _chunks(others, most)]
 
 
 def _backward(
@@ -145,7 +181,8 @@ def _backward(
     """Fill in the gradients, clipped, and say what was seen."""
     loss = entropy = kl = 0.0
     for chunk in chunks:
-        seen = token_stats(policy, chunk.terms, options)
+        recording = chunk.recording if chunk.before is None else None
+        seen = token_stats(policy, chunk.terms, options, recording)
         chunk_loss = _objective(chunk, seen, options)
         total = chunk_loss
         if options.entropy_bonus:
@@ -169,8 +206,8 @@ def _backward(
 
 def _tokens_at_once(policy: Policy) -> int:
     if policy.is_llama_like:
-        return _TOKENS_AT_ONCE
-    return max(1, min(_TOKENS_AT_ONCE, _LOGITS_AT_ONCE // len(policy.tokenizer)))
+        return TOKENS_AT_ONCE
+    return max(1, min(TOKENS_AT_ONCE, _LOGITS_AT_ONCE // len(policy.tokenizer)))
 
 
 def _objective(chunk: _Chunk, seen: "TokenStats", options: StepOptions) -> torch.Tensor:
@@ -199,7 +236,12 @@ class TokenStats:
     entropy: torch.Tensor
 
 
-def token_stats(policy: Policy, terms: Sequence[Term], options: StepOptions) -> TokenStats:
+def token_stats(
+    policy: Policy,
+    terms: Sequence[Term],
+    options: StepOptions,
+    recording: Recording | None = None,
+) -> TokenStats:
     """Run the model over the sequences; ours where it covers the model, else transformers'."""
     completions = [term.completion for term in terms]
     targets = torch.tensor([i for c in completions for i in c.ids], device=policy.device)
@@ -213,6 +255,7 @@ def token_stats(policy: Policy, terms: Sequence[Term], options: StepOptions) -> 
                 sequences,
                 recompute=options.gradient_checkpointing,
                 kernels=policy.kernels,
+                recording=recording,
             )
             taken, entropies = token_log_probs(
                 hidden,

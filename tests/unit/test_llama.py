@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -23,10 +24,11 @@ from transformers import (
 )
 
 from trainer.llama import logprobs
-from trainer.llama.blocks import covers
+from trainer.llama.blocks import Product, covers
 from trainer.llama.decode import decode
 from trainer.llama.kernels import EAGER, Kernels, compiled
 from trainer.llama.logprobs import hidden_states, token_log_probs
+from trainer.llama.recording import Recording
 
 VOCABULARY = 40
 SIZE = {
@@ -199,16 +201,20 @@ def test_gradients_are_autograds_through_transformers(
     monkeypatch.setattr(logprobs, "_LOGITS_AT_ONCE", portion * VOCABULARY)
     first, second = prompts_of(3, 8)
     sequences = [(first, (1, 2, 3)), (second, (4,)), (first, (5, 6, 7, 8)), (second, (9, 1))]
-    weights = torch.tensor([0.7, -0.2, 0.5, 1.1])
+    check_gradients(model, sequences, hidden_states(model, sequences))
+
+
+def check_gradients(model: Any, sequences: list[tuple[Ids, Ids]], hidden: torch.Tensor) -> None:
+    """Those that flow through `hidden` are those of transformers, sequence by sequence."""
+    weights = torch.linspace(-0.7, 1.1, len(sequences))
 
     def gradients(loss: torch.Tensor) -> list[torch.Tensor]:
         return list(torch.autograd.grad(loss, list(model.parameters())))
 
     targets = torch.tensor([t for _, completion in sequences for t in completion])
     per_token = weights.repeat_interleave(torch.tensor([len(c) for _, c in sequences]))
-    taken, entropy = token_log_probs(
-        hidden_states(model, sequences), model.lm_head.weight, targets, 0.8, with_entropy=True
-    )
+    arguments = (hidden, model.lm_head.weight, targets, 0.8)
+    taken, entropy = token_log_probs(*arguments, with_entropy=True)
     ours = gradients(-(per_token * taken).sum() - 0.1 * entropy.sum())
 
     loss = torch.zeros(())
@@ -219,6 +225,73 @@ def test_gradients_are_autograds_through_transformers(
         loss = loss + 0.1 * (log_p.exp() * log_p).sum()
     for mine, theirs in zip(ours, gradients(loss), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_a_known_product_has_the_gradients_of_a_computed_one(has_bias: bool) -> None:
+    torch.manual_seed(0)
+    x, weight, bias = (
+        torch.randn(size, requires_grad=True, dtype=torch.double) for size in [(5, 3), (4, 3), (4,)]
+    )
+    computed = Product(weight, bias if has_bias else None)
+    known = replace(computed, known=computed(x).detach())
+    inputs = [x, weight, bias][: 3 if has_bias else 2]
+    found, expected = (
+        torch.autograd.grad(product(x).sin().sum(), inputs) for product in (known, computed)
+    )
+    torch.testing.assert_close(found, expected)
+
+
+def recorded(
+    model: Any, prompts: list[Ids], ends: list[int], kernels: Kernels = EAGER
+) -> tuple[Recording, list[tuple[Ids, Ids]]]:
+    """What was kept while the samples of `prompts` were drawn, of so many tokens each."""
+    recording = Recording()
+
+    def ended(rows: Sequence[int], said: Sequence[list[int]]) -> list[bool]:
+        return [len(ids) >= ends[row] for row, ids in zip(rows, said, strict=True)]
+
+    each = len(ends) // len(prompts)
+    with torch.inference_mode():
+        said = decode(model, prompts, each, max(ends), 1.0, ended, kernels, recording)
+    drawn = [(prompts[i // each], tuple(said[i][:end])) for i, end in enumerate(ends)]
+    recording.name(drawn)
+    return recording, drawn
+
+
+# Rows that leave the batch at once, later and never; samples of one token; nothing but whole rows.
+@pytest.mark.parametrize(
+    ("lengths", "ends"),
+    [((3, 8, 5), [2, 9, 3, 12, 1, 4, 3, 12, 6, 7, 4, 8]), ((4, 4), [6] * 6), ((3, 2), [1] * 4)],
+)
+def test_what_sampling_kept_gives_the_gradients_of_transformers(
+    model: Any, lengths: tuple[int, ...], ends: list[int]
+) -> None:
+    torch.manual_seed(1)
+    recording, drawn = recorded(model, prompts_of(*lengths), ends)
+    for sequences in (drawn, drawn[::-2]):  # of all, and without those that taught nothing
+        assert all(recording.holds(*each) for each in sequences)
+        hidden = hidden_states(model, sequences, recording=recording)
+        torch.testing.assert_close(hidden, hidden_states(model, sequences), rtol=0, atol=1e-5)
+        check_gradients(model, sequences, hidden)
+
+
+def test_with_all_products_known_none_is_computed(model: Any) -> None:
+    """The weights have a say in gradients alone: the kept results are used, and as they are."""
+    recording, drawn = recorded(model, prompts_of(4, 4), [6] * 6)
+    before = hidden_states(model, drawn, recording=recording)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("_proj.weight", "_proj.bias")):
+                parameter.zero_()
+    assert torch.equal(hidden_states(model, drawn, recording=recording), before)
+
+
+def test_what_was_not_sampled_is_not_held(model: Any) -> None:
+    recording, [(prompt, completion), *_] = recorded(model, prompts_of(4, 4), [6] * 6)
+    assert not recording.holds(prompt, (*completion, 1))
+    assert not recording.holds((*prompt, 1), completion)
+    assert not Recording().holds(prompt, completion)
 
 
 @pytest.mark.slow
@@ -247,6 +320,9 @@ def test_compiled_it_is_the_same() -> None:
     for mine, theirs in zip(their_gradients, gradients, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
     assert their_said == said
+    recording, drawn = recorded(model, [first, second], [6] * 4, compiled())
+    hidden = hidden_states(model, drawn, kernels=compiled(), recording=recording)
+    check_gradients(model, drawn, hidden)
 
 
 def test_what_is_not_covered_is_left_to_transformers() -> None:

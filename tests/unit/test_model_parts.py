@@ -4,7 +4,7 @@ import copy
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
 
@@ -15,8 +15,10 @@ from safetensors.torch import load_file, save_file
 from trainer.batch import judge, terms_of
 from trainer.config import Config
 from trainer.errors import ExitCode, TrainerError
+from trainer.llama.recording import Recording
 from trainer.objectives import OBJECTIVES
 from trainer.policy import Policy, choose_device, load_policy, others_memory, speaks_in_chat
+from trainer.replay import Answer
 from trainer.reward import PROFILES
 from trainer.sampler import Completion, sample
 from trainer.seeds import seed_everything
@@ -25,10 +27,12 @@ from trainer.tasks.base import Prompt, Task
 from trainer.update import StepOptions, Term, UpdateResult, token_stats, train_step
 
 
-def drawn(policy: Policy, task: Task, n_samples: int = 4) -> list[list[Completion]]:
+def drawn(
+    policy: Policy, task: Task, n_samples: int = 4, recording: Recording | None = None
+) -> list[list[Completion]]:
     seed_everything(0, 1, "sample")
     prompts = task.training_prompts(Random(0), 3)
-    return sample(policy, prompts, n_samples, 8, 1.0, task.answer_end)
+    return sample(policy, prompts, n_samples, 8, 1.0, task.answer_end, recording)
 
 
 def test_groups_belong_to_their_prompts(policy: Policy, job: tuple[Config, Task]) -> None:
@@ -130,14 +134,47 @@ def test_a_step_raises_the_likelihood_of_what_it_is_fed(
 
 
 def gradients(
-    policy: Policy, terms: list[Term], options: StepOptions, reference: Policy | None = None
+    policy: Policy,
+    terms: list[Term],
+    options: StepOptions,
+    reference: Policy | None = None,
+    recording: Recording | None = None,
 ) -> tuple[dict[str, torch.Tensor], UpdateResult]:
     """Gradients of a step that moves nothing, by parameter; and what it saw."""
     still = torch.optim.SGD(policy.model.parameters(), lr=0.0)
     options = replace(options, max_grad_norm=1e9)
-    result = train_step(policy, still, terms, options, reference)
+    result = train_step(policy, still, terms, options, reference, recording=recording)
     found = {n: p.grad.clone() for n, p in policy.model.named_parameters() if p.grad is not None}
     return found, result
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_step_from_what_sampling_kept_is_the_same(
+    policy: Policy, job: tuple[Config, Task], steps: int
+) -> None:
+    """Beside an answer of an earlier iteration; a second step computes all of it anew."""
+    config, task = job
+    recording = Recording()
+    groups = judge(drawn(policy, task, 8, recording), task, PROFILES["tested"])
+    earlier = Answer(groups[0][0].completion.prompt_ids, (5, 4, 3, 2), 23.0)
+    terms = [*terms_of(groups, config.initial), Term(earlier, 0.4)]
+    held = [recording.holds(t.completion.prompt_ids, t.completion.ids) for t in terms]
+    assert held == [policy.is_llama_like] * (len(terms) - 1) + [False]
+    options = StepOptions(entropy_bonus=0.1, updates_per_batch=steps)
+    expected, plain = gradients(policy, terms, options)
+    found, result = gradients(policy, terms, options, recording=recording)
+    assert asdict(result) == pytest.approx(asdict(plain), abs=1e-5)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_more_than_one_pass_of_the_update_is_not_kept(
+    policy: Policy, job: tuple[Config, Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = Recording()
+    monkeypatch.setattr("trainer.sampler.TOKENS_AT_ONCE", 12)
+    [[completion, *_], *_] = drawn(policy, job[1], 4, recording)
+    assert not recording.holds(completion.prompt_ids, completion.ids)
 
 
 @pytest.fixture

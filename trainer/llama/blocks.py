@@ -1,6 +1,7 @@
 """The arithmetic of one decoder layer, and of what predicts a token, on packed rows of tokens."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -99,10 +100,17 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A matrix and a bias: of one linear layer, or of several side by side."""
+    """A matrix and a bias: of one linear layer, or of several side by side.
+
+    Attributes:
+        known: What it gives of the rows that it will be asked for, where that was computed before.
+        kept_in: Where to write what it gives, (rows, as wide as the matrix is high).
+    """
 
     weight: Tensor
     bias: Tensor | None
+    known: Tensor | None = None
+    kept_in: Tensor | None = None
 
     @staticmethod
     def of(*modules: Any, dtype: torch.dtype | None = None) -> "Product":
@@ -115,7 +123,31 @@ class Product:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply the rows of `x`."""
-        return linear(x, self.weight, self.bias)
+        if self.known is not None:
+            known: Tensor = _Known.apply(x, self.weight, self.bias, self.known)  # type: ignore[no-untyped-call]
+            return known
+        given = linear(x, self.weight, self.bias)
+        if self.kept_in is not None:
+            self.kept_in.copy_(given)
+        return given
+
+
+class _Known(torch.autograd.Function):
+    """y = x W^T + b where y (rows, out) is known: nothing to compute but the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, known: Tensor) -> Tensor:
+        """Give y; keep x (rows, in) and W (out, in)."""
+        ctx.save_for_backward(x, weight)
+        ctx.has_bias = bias is not None
+        return known.view_as(known)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """dL/dx = dL/dy W, dL/dW = (dL/dy)^T x, dL/db = the sum of dL/dy over the rows."""
+        [by_y] = gradients
+        x, weight = ctx.saved_tensors
+        return by_y @ weight, by_y.T @ x, by_y.sum(0) if ctx.has_bias else None, None
 
 
 def _side_by_side(parts: list[Tensor]) -> Tensor:
@@ -159,6 +191,32 @@ class Layer:
             Norm.of(module.post_attention_layernorm),
             Product.of(mlp.gate_proj, mlp.up_proj, dtype=dtype),
             Product.of(mlp.down_proj, dtype=dtype),
+        )
+
+    @property
+    def widths(self) -> list[int]:
+        """Of a row that each matrix product gives, in the order in which they are computed."""
+        return [len(each.weight) for each in self._products]
+
+    @property
+    def _products(self) -> tuple[Product, ...]:
+        return self.queries_keys_values, self.output, self.gate_and_up, self.down
+
+    def keeping(self, results: Sequence[Tensor]) -> "Layer":
+        """One that writes what its products give into `results`, (rows, one of `widths`) each."""
+        pairs = zip(self._products, results, strict=True)
+        return self._with(*(replace(product, kept_in=result) for product, result in pairs))
+
+    def knowing(self, results: Sequence[Tensor]) -> "Layer":
+        """One that has its products computed already: `results` are what `keeping` wrote."""
+        pairs = zip(self._products, results, strict=True)
+        return self._with(*(replace(product, known=result) for product, result in pairs))
+
+    def _with(
+        self, first: Product, output: Product, gate_and_up: Product, down: Product
+    ) -> "Layer":
+        return replace(
+            self, queries_keys_values=first, output=output, gate_and_up=gate_and_up, down=down
         )
 
     def attend_with(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:

@@ -83,12 +83,16 @@ def read_token(
     said: Sequence[tuple[Tensor, Tensor]],
     blocked: Tensor | None,
     slots: Slots,
+    kept: Sequence[Sequence[Tensor]] | None = None,
 ) -> Tensor:
     """Read one more token of each row: its hidden state (rows, hidden), from its embedding `x`.
 
     `said` ends with the column that this token's keys and values are written to; it and the rest
-    are as in Cache.
+    are as in Cache. What each layer's products give is written into its part of `kept`, if there is
+    any: (rows, one of Layer.widths) each.
     """
+    if kept is not None:
+        layers = [layer.keeping(results) for layer, results in zip(layers, kept, strict=True)]
     for layer, (prompt_keys, prompt_values), (keys, values) in zip(layers, read, said, strict=True):
         q, keys[:, :, -1], values[:, :, -1] = layer.attend_with(x, here)
         # The heads that share keys stand side by side, as queries of one product.

@@ -13,6 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from trainer.llama.blocks import Layer, Norm, Rotation, Shape
 from trainer.llama.cache import Cache, Slots
 from trainer.llama.kernels import EAGER, Kernels
+from trainer.llama.recording import Recording
 
 # Rows and what they say so far -> which of them have ended.
 Ended = Callable[[Sequence[int], Sequence[list[int]]], Sequence[bool]]
@@ -31,11 +32,13 @@ def decode(
     sampling_temperature: float,
     ended: Ended,
     kernels: Kernels = EAGER,
+    recording: Recording | None = None,
 ) -> list[list[int]]:
     """Continue each prompt `n_samples` times; a temperature of 0 decodes greedily.
 
     Draws exactly from softmax(logits / sampling_temperature). A row's tokens go a little beyond
-    its end where `ended` was not asked in time: cutting them is the caller's business.
+    its end where `ended` was not asked in time: cutting them is the caller's business. What is
+    computed of the tokens is kept in `recording`, if there is one.
 
     Returns:
         New token ids of each row, the samples of a prompt side by side.
@@ -51,7 +54,13 @@ def decode(
     shape = Shape.of(model.config)
     layers = [Layer.of(module, shape, dtype) for module in model.model.layers]
     x = model.model.embed_tokens(ids)  # (P, width, hidden)
-    hidden, cache = _read(layers, x, padding, rotation, n_samples, max_new_tokens, kernels)
+    if recording is not None:
+        samples = len(prompts) * n_samples
+        if not recording.begin(layers, len(prompts), width, samples, max_new_tokens - 1):
+            recording = None
+    hidden, cache = _read(
+        layers, x, padding, rotation, n_samples, max_new_tokens, kernels, recording
+    )
     at = (width - padding).repeat_interleave(n_samples)  # of each row's next token
     said: list[list[int]] = [[] for _ in range(len(at))]
     running = list(range(len(said)))  # which row of `said` a row of the cache is
@@ -75,8 +84,10 @@ def decode(
                 kept = kept.to(device)
                 tokens, at = tokens[kept], at[kept]
                 cache.keep(kept)
+                if recording is not None:
+                    recording.stand(step, running)
         x = model.model.embed_tokens(tokens)  # (rows, hidden)
-        hidden = _step(layers, x, rotation.at(at), cache, kernels)
+        hidden = _step(layers, x, rotation.at(at), cache, kernels, recording)
         at = at + 1
     return said
 
@@ -99,6 +110,7 @@ def _read(
     n_samples: int,
     max_new_tokens: int,
     kernels: Kernels,
+    recording: Recording | None,
 ) -> tuple[Tensor, Cache]:
     """Read the prompts (P, width): the last token's hidden state of each row, and their cache."""
     prompts, width = x.shape[:2]
@@ -109,6 +121,11 @@ def _read(
     seen = (column <= column[:, None]) & (is_text[:, None] | (column == column[:, None]))
     prompt_of = torch.arange(prompts, device=x.device).repeat_interleave(n_samples)
     cache = Cache([], [], _blocked(padding, width), prompt_of, Slots(prompts))
+    if recording is not None:
+        layers = [
+            layer.keeping(results)
+            for layer, results in zip(layers, recording.of_prompts, strict=True)
+        ]
     for layer in layers:
         shape = layer.shape
         q, k, v = (part.transpose(1, 2) for part in kernels.attend_with(layer, x, here))
@@ -124,14 +141,24 @@ def _read(
 
 
 def _step(
-    layers: Sequence[Layer], x: Tensor, here: Rotation, cache: Cache, kernels: Kernels
+    layers: Sequence[Layer],
+    x: Tensor,
+    here: Rotation,
+    cache: Cache,
+    kernels: Kernels,
+    recording: Recording | None,
 ) -> Tensor:
     """Read one more token of each row: its hidden state (rows, hidden)."""
+    kept = None
+    if recording is not None:
+        kept = recording.of_said[cache.used]
+        if len(x) < len(kept[0][0]):
+            kept = [[rows[: len(x)] for rows in layer] for layer in kept]
     cache.used += 1
     said = [(keys[:, :, : cache.used], values[:, :, : cache.used]) for keys, values in cache.said]
     # A length of 1 would be compiled apart from all others.
     read_token = kernels.read_token if cache.used > 1 else EAGER.read_token
-    return read_token(layers, x, here, cache.read, said, cache.blocked, cache.slots)
+    return read_token(layers, x, here, cache.read, said, cache.blocked, cache.slots, kept)
 
 
 def _logits(model: Any, hidden: Tensor) -> Tensor:

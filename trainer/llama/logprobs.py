@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from trainer.llama.blocks import Layer, Norm, Rotation, Shape
 from trainer.llama.kernels import EAGER, Kernels
+from trainer.llama.recording import Ids, Recording
 
 # 64 MiB of float32, and three or four times as much while their softmax is taken.
 _LOGITS_AT_ONCE = 1 << 24
@@ -59,6 +60,7 @@ class _Batch:
         positions: Of each of `ids` in its sequence.
         prompt_of: The prompt of each completion that is read.
         predicting: For each token of each completion, the row that predicts it.
+        known: Of each layer, what its matrix products give, (rows, one of Layer.widths) each.
     """
 
     ids: Tensor
@@ -68,59 +70,66 @@ class _Batch:
     prompt_of: Tensor
     bias: Tensor | None
     predicting: Tensor
+    known: list[list[Tensor]] | None
 
 
 def hidden_states(
     model: Any,
-    sequences: Sequence[tuple[Sequence[int], Sequence[int]]],
+    sequences: Sequence[tuple[Ids, Ids]],
     *,
     recompute: bool = False,
     kernels: Kernels = EAGER,
+    recording: Recording | None = None,
 ) -> Tensor:
     """Of `sequences` (prompt, completion): the state that predicts each completion's tokens.
 
     With `recompute`, the backward pass computes each layer again instead of keeping it in memory.
+    A `recording` holds all of them, made by the weights as they are: no matrix product is computed
+    again.
 
     Returns:
         (tokens of all completions, hidden), after the last normalisation.
     """
     embedding = model.model.embed_tokens
-    batch = _lay_out(sequences, embedding.weight)
+    batch = _lay_out(sequences, embedding.weight, recording)
     shape = Shape.of(model.config)
     longest = max(len(prompt) + len(completion) for prompt, completion in sequences)
     with torch.no_grad():
         rotation = Rotation.table(model, longest).at(batch.positions)
     x = embedding(batch.ids)  # (rows, hidden)
-    for module in model.model.layers:
-        if recompute:
-            x = _recomputed(_layer, module, shape, x, rotation, batch, kernels)
-        else:
-            x = _layer(module, shape, x, rotation, batch, kernels)
+    for i, module in enumerate(model.model.layers):
+        known = None if batch.known is None else batch.known[i]
+        arguments = (module, shape, x, rotation, batch, kernels, known)
+        x = _recomputed(_layer, *arguments) if recompute else _layer(*arguments)
     return Norm.of(model.model.norm)(x.index_select(0, batch.predicting))
 
 
-def _lay_out(sequences: Sequence[tuple[Sequence[int], Sequence[int]]], like: Tensor) -> _Batch:
+def _lay_out(
+    sequences: Sequence[tuple[Ids, Ids]], like: Tensor, recording: Recording | None
+) -> _Batch:
     device = like.device
-    prompts = list(dict.fromkeys(tuple(prompt) for prompt, _ in sequences))
+    prompts = list(dict.fromkeys(prompt for prompt, _ in sequences))
     number = {prompt: i for i, prompt in enumerate(prompts)}
     last_row = torch.tensor([len(prompt) for prompt in prompts]).cumsum(0) - 1
     ids = [token for prompt in prompts for token in prompt]
     positions = [i for prompt in prompts for i in range(len(prompt))]
     predicting: list[int] = []
-    read: list[tuple[int, int]] = []  # prompt, tokens
+    read: list[tuple[Ids, Ids]] = []  # those of more than one token
     for prompt, completion in sequences:
         if not completion:
             continue
-        n = number[tuple(prompt)]
+        n = number[prompt]
         inner = completion[:-1]
         predicting += [int(last_row[n]), *range(len(ids), len(ids) + len(inner))]
         if inner:
-            read.append((n, len(inner)))
+            read.append((prompt, completion))
             ids += inner
             positions += range(len(prompt), len(prompt) + len(inner))
     prompt_block = _Block.of([len(prompt) for prompt in prompts], device)
-    block = _Block.of([length for _, length in read], device) if read else None
-    prompt_of = torch.tensor([n for n, _ in read], dtype=torch.long, device=device)
+    block = _Block.of([len(ids) - 1 for _, ids in read], device) if read else None
+    prompt_of = torch.tensor(
+        [number[prompt] for prompt, _ in read], dtype=torch.long, device=device
+    )
     return _Batch(
         ids=torch.tensor(ids, device=device),
         positions=torch.tensor(positions, device=device),
@@ -129,6 +138,7 @@ def _lay_out(sequences: Sequence[tuple[Sequence[int], Sequence[int]]], like: Ten
         prompt_of=prompt_of,
         bias=None if block is None else _bias(prompt_block, block, prompt_of, like),
         predicting=torch.tensor(predicting, dtype=torch.long, device=device),
+        known=None if recording is None else recording.rows(prompts, read),
     )
 
 
@@ -157,9 +167,17 @@ def _recomputed(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _layer(
-    module: Any, shape: Shape, x: Tensor, rotation: Rotation, batch: _Batch, kernels: Kernels
+    module: Any,
+    shape: Shape,
+    x: Tensor,
+    rotation: Rotation,
+    batch: _Batch,
+    kernels: Kernels,
+    known: Sequence[Tensor] | None,
 ) -> Tensor:
     layer = Layer.of(module, shape)
+    if known is not None:
+        layer = layer.knowing(known)
     grouped = layer.shape.kv_heads != layer.shape.heads
     parts = kernels.attend_with(layer, x, rotation)
     ends = sum(batch.prompts.lengths)

@@ -51,7 +51,7 @@ def test_an_old_history_becomes_what_today_would_have_written(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Those histories tell no policy yet.
-    monkeypatch.setattr("maxrl_ops.hearing.Hearing.heard", lambda *_: iter(()))
+    monkeypatch.setattr("maxrl_ops.hearing.Hearing.heard", lambda *_, **__: iter(()))
     today = rows(tell(tmp_path))
     assert rows(taken_up(packed, tmp_path / "old.db")) == today
     assert len(today["iterations"]) == 66

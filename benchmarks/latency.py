@@ -69,7 +69,7 @@ def _measured(runs: int, rounds: int, idle: float, watching: bool) -> str:
         ),
     ):
         delays = _delays(home, rounds)
-        time.sleep(2.0)
+        time.sleep(2.0)  # What the last append set going is over: idle is measured next.
         began, before = time.monotonic(), _cpu(pid)
         time.sleep(idle)
         share = (_cpu(pid) - before) / (time.monotonic() - began)
@@ -172,7 +172,7 @@ def _long_line() -> float:
         size = log.stat().st_size
         read = re.compile(r'^maxrl_tailer_lag_bytes\{.*run="run-0"\} 0(?:\.0)?$', re.M)
         _until(lambda: read.search(_scraped(home)) is not None and size > 0)
-        time.sleep(1.0)
+        time.sleep(1.0)  # The peak may come after the last byte is read.
         return _field(Path(f"/proc/{pid}/status").read_text(), "VmHWM") / 1024
 
 
